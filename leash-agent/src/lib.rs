@@ -1,0 +1,2 @@
+//! The library behind the binary `leash`.
+pub mod enforce;

@@ -1,0 +1,2 @@
+//! The binary `leash`.
+fn main() {}
