@@ -175,17 +175,8 @@ pub enum Protocol {
 
 impl Protocol {
     /// All protocols, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
-        Self::Tcp,
-        Self::Udp,
-        Self::Icmp,
-        Self::Icmpv6,
-        Self::Sctp,
-        Self::UdpLite,
-        Self::Dccp,
-        Self::Raw,
-        Self::Other,
-    ];
+    pub const ALL: [Self; 9] =
+        [Self::Tcp, Self::Udp, Self::Icmp, Self::Icmpv6, Self::Sctp, Self::UdpLite, Self::Dccp, Self::Raw, Self::Other];
 
     /// The name in policies and in the log.
     pub const fn name(self) -> &'static str {
