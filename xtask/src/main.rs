@@ -1,2 +1,44 @@
-//! Developer commands.
-fn main() {}
+//! Every developer command of the project, as `cargo xtask COMMAND`.
+//!
+//! This crate knows how the product is built and tested, and nothing of how it works: it depends on no
+//! other crate of the workspace, so that a broken product never takes its own tools down with it.
+
+mod apt;
+mod kernel;
+mod paths;
+mod process;
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Developer commands", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a command in a virtual machine with a Debian kernel and this machine's files
+    Vm(vm::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Vm(args) => vm::run(&args),
+    }
+}

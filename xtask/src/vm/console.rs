@@ -1,0 +1,88 @@
+//! The kernel's console: kept for the report, and watched for signs that the kernel fell over.
+
+use std::collections::VecDeque;
+
+/// What a kernel prints when it is no longer to be trusted.
+const FATAL: [&str; 10] = [
+    "Kernel panic",
+    "soft lockup",
+    "hard LOCKUP",
+    "detected stall",
+    "self-detected stall",
+    "BUG:",
+    "Oops:",
+    "general protection fault",
+    "blocked for more than",
+    "leash-vm: couldn't",
+];
+
+/// Lines kept for a report; a panic with its call trace and registers fits.
+const KEPT_LINES: usize = 200;
+
+#[derive(Default)]
+pub(super) struct Console {
+    partial: Vec<u8>,
+    lines: VecDeque<String>,
+    fatal: bool,
+}
+
+impl Console {
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                b'\n' => {
+                    let line = String::from_utf8_lossy(&self.partial).into_owned();
+                    self.partial.clear();
+                    self.fatal |= FATAL.iter().any(|sign| line.contains(sign));
+                    if self.lines.len() == KEPT_LINES && !self.fatal {
+                        self.lines.pop_front();
+                    }
+                    if self.lines.len() < 2 * KEPT_LINES {
+                        self.lines.push_back(line);
+                    }
+                }
+                b'\r' => {}
+                other => self.partial.push(*other),
+            }
+        }
+    }
+
+    /// Whether the kernel reported a panic, a stall or a bug.
+    pub(super) fn is_fatal(&self) -> bool {
+        self.fatal
+    }
+
+    /// The last lines, for a person.
+    pub(super) fn tail(&self) -> String {
+        let mut lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
+        let partial = String::from_utf8_lossy(&self.partial);
+        lines.push(&partial);
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_is_noticed_across_reads_and_ordinary_lines_are_not() {
+        let mut console = Console::default();
+        console.feed(b"[    0.1] debugfs: ok\r\nrcu: INFO: rcu_preempt self-det");
+        assert!(!console.is_fatal());
+        console.feed(b"ected stall on CPU\r\n");
+        assert!(console.is_fatal());
+        assert!(console.tail().contains("self-detected stall on CPU"));
+    }
+
+    #[test]
+    fn what_led_to_the_end_is_kept() {
+        let mut console = Console::default();
+        for number in 0..1000 {
+            console.feed(format!("line {number}\n").as_bytes());
+        }
+        console.feed(b"Kernel panic - not syncing\n");
+        let tail = console.tail();
+        assert!(tail.contains("line 999\n") && tail.contains("Kernel panic") && !tail.contains("line 1\n"));
+    }
+}
