@@ -25,8 +25,6 @@ pub(crate) enum Series {
 }
 
 impl Series {
-    pub(crate) const ALL: [Self; 3] = [Self::V6_1, Self::V6_12, Self::V7_2];
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::V6_1 => "6.1",
@@ -87,9 +85,9 @@ fn fetch(series: Series, dir: &Path) -> Result<()> {
     let Some(image) = depends.iter().find(|name| name.starts_with(&prefix)) else {
         bail!("Debian {} has moved on from {}: its kernel is {depends:?}", series.suite(), series.name());
     };
-    // Newer releases split the package: the image then only depends on one with vmlinuz and one with modules.
+    // Newer releases split the package: vmlinuz, modules and the list of what is built in come separately.
     let mut packages: Vec<String> = release.dependencies(image)?;
-    packages.retain(|name| name.starts_with("linux-binary-") || name.starts_with("linux-modules-"));
+    packages.retain(|name| ["linux-base-", "linux-binary-", "linux-modules-"].iter().any(|part| name.starts_with(part)));
     if packages.is_empty() {
         packages.push(image.clone());
     }
