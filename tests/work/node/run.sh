@@ -1,0 +1,5 @@
+#!/bin/sh
+set -eu
+npm test --silent
+node main.js
+echo WORK-DONE
