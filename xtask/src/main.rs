@@ -4,6 +4,8 @@
 //! other crate of the workspace, so that a broken product never takes its own tools down with it.
 
 mod apt;
+mod build;
+mod ebpf;
 mod kernel;
 mod paths;
 mod process;
@@ -23,6 +25,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build `target/release/leash`, with its eBPF object embedded
+    Build(build::Args),
     /// Run a command in a virtual machine with a Debian kernel and this machine's files
     Vm(vm::Args),
 }
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
+        Command::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Vm(args) => vm::run(&args),
     }
 }

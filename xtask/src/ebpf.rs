@@ -1,0 +1,128 @@
+//! Building `leash-ebpf`, which needs another compiler than the rest: one that builds `core` for the BPF target.
+//!
+//! Two kinds of toolchain will do, and whichever is complete is taken: the distribution's own rustc with its
+//! sources (stable, told to accept `-Z build-std`), or rustup's nightly with `rust-src`. Both link with `bpf-linker`,
+//! whose LLVM must not be older than the compiler's.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{paths, process};
+
+const TARGET: &str = "bpfel-unknown-none";
+
+/// A compiler that can build for the BPF target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Toolchain {
+    /// `/usr/bin/rustc` and the sources its package brings.
+    Distribution,
+    /// rustup's nightly with the `rust-src` component.
+    Nightly,
+}
+
+impl Toolchain {
+    /// The first one that is complete on this machine.
+    pub(crate) fn find() -> Option<Self> {
+        [Self::Distribution, Self::Nightly].into_iter().find(|toolchain| toolchain.has_sources())
+    }
+
+    fn has_sources(self) -> bool {
+        let mut rustc = match self {
+            Self::Distribution => Command::new("/usr/bin/rustc"),
+            Self::Nightly => {
+                let mut rustup = Command::new("rustup");
+                rustup.args(["run", "nightly", "rustc"]);
+                rustup
+            }
+        };
+        let output = without_cargo(&mut rustc).args(["--print", "sysroot"]).stdin(Stdio::null()).output();
+        output.is_ok_and(|output| {
+            let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+            output.status.success() && sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").exists()
+        })
+    }
+
+    fn cargo(self) -> Command {
+        let mut command = match self {
+            Self::Distribution => {
+                let mut cargo = Command::new("/usr/bin/cargo");
+                cargo.env("RUSTC_BOOTSTRAP", "1").env("PATH", search_path(&["/usr/bin"]));
+                cargo
+            }
+            Self::Nightly => {
+                let mut rustup = Command::new("rustup");
+                rustup.args(["run", "nightly", "cargo"]).env("PATH", search_path(&[]));
+                rustup
+            }
+        };
+        without_cargo(&mut command);
+        command
+    }
+}
+
+/// What the cargo that started us set for its own toolchain would lead another one astray.
+fn without_cargo(command: &mut Command) -> &mut Command {
+    for name in [
+        "CARGO",
+        "RUSTC",
+        "RUSTDOC",
+        "RUSTC_WRAPPER",
+        "RUSTUP_TOOLCHAIN",
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "LD_LIBRARY_PATH",
+    ] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Where `cargo install` puts programs.
+pub(crate) fn cargo_bin() -> PathBuf {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    home.unwrap_or_else(|| PathBuf::from("/root/.cargo")).join("bin")
+}
+
+fn search_path(first: &[&str]) -> OsString {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = first.iter().map(PathBuf::from).chain(env::split_paths(&path)).chain([cargo_bin()]);
+    env::join_paths(dirs).unwrap_or(path.clone())
+}
+
+/// Builds the object and puts it where the agent's build script looks for it.
+pub(crate) fn build() -> Result<()> {
+    let Some(toolchain) = Toolchain::find() else {
+        bail!("no compiler with sources for the BPF target; run `cargo xtask setup`");
+    };
+    let crate_dir = paths::root().join("leash-ebpf");
+    // A directory of its own: the other toolchain's artifacts would otherwise be rebuilt in turn.
+    let build_dir = paths::target().join("bpf-build");
+    let mut cargo = toolchain.cargo();
+    cargo.current_dir(&crate_dir).env("CARGO_TARGET_DIR", &build_dir);
+    cargo.env("RUSTFLAGS", "-Clinker=bpf-linker -Cdebuginfo=2 -Clink-arg=--btf");
+    cargo.args(["build", "--release", "--target", TARGET, "-Z", "build-std=core"]);
+    if crate_dir.join("Cargo.lock").exists() {
+        cargo.arg("--locked");
+    }
+    process::run(&mut cargo)?;
+    let built = build_dir.join(TARGET).join("release/leash-ebpf");
+    install(&built, &paths::target().join("bpf/leash.bpf.o"))
+}
+
+/// Copies only what changed: an untouched file spares the agent a rebuild.
+fn install(built: &Path, to: &Path) -> Result<()> {
+    let object = fs::read(built).with_context(|| format!("the build left no {}", built.display()))?;
+    if fs::read(to).is_ok_and(|present| present == object) {
+        return Ok(());
+    }
+    if let Some(dir) = to.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::write(to, object).with_context(|| format!("couldn't write {}", to.display()))
+}
