@@ -8,7 +8,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -32,7 +32,20 @@ impl Toolchain {
     }
 
     fn has_sources(self) -> bool {
-        let mut rustc = match self {
+        process::output(self.rustc().args(["--print", "sysroot"]))
+            .is_ok_and(|sysroot| Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs").exists())
+    }
+
+    /// The LLVM that it writes bitcode with.
+    pub(crate) fn llvm_major(self) -> Result<String> {
+        let version = process::output(self.rustc().arg("-vV"))?;
+        let llvm = version.lines().find_map(|line| line.strip_prefix("LLVM version: "));
+        let major = llvm.and_then(|version| version.split('.').next());
+        Ok(major.with_context(|| format!("rustc names no LLVM version: {version}"))?.to_owned())
+    }
+
+    fn rustc(self) -> Command {
+        let mut command = match self {
             Self::Distribution => Command::new("/usr/bin/rustc"),
             Self::Nightly => {
                 let mut rustup = Command::new("rustup");
@@ -40,11 +53,8 @@ impl Toolchain {
                 rustup
             }
         };
-        let output = without_cargo(&mut rustc).args(["--print", "sysroot"]).stdin(Stdio::null()).output();
-        output.is_ok_and(|output| {
-            let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-            output.status.success() && sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs").exists()
-        })
+        without_cargo(&mut command);
+        command
     }
 
     fn cargo(self) -> Command {

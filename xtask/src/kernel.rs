@@ -25,6 +25,8 @@ pub(crate) enum Series {
 }
 
 impl Series {
+    pub(crate) const ALL: [Self; 3] = [Self::V6_1, Self::V6_12, Self::V7_2];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::V6_1 => "6.1",

@@ -9,6 +9,8 @@ mod ebpf;
 mod kernel;
 mod paths;
 mod process;
+mod setup;
+mod test;
 mod vm;
 
 use std::process::ExitCode;
@@ -25,8 +27,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Install what building and testing need, by the machine's package managers
+    Setup(setup::Args),
     /// Build `target/release/leash`, with its eBPF object embedded
     Build(build::Args),
+    /// Run all tests: here, and on each kernel in a machine of its own
+    Test(test::Args),
     /// Run a command in a virtual machine with a Debian kernel and this machine's files
     Vm(vm::Args),
 }
@@ -43,7 +49,9 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
+        Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Test(args) => test::run(&args),
         Command::Vm(args) => vm::run(&args),
     }
 }

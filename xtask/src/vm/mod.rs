@@ -11,6 +11,7 @@ mod qemu;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -54,6 +55,8 @@ pub(crate) struct Job {
     pub(crate) timeout: Option<Duration>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) show_console: bool,
+    /// Also keep what the command writes to stdout.
+    pub(crate) copy_stdout: Option<Arc<Mutex<Vec<u8>>>>,
     pub(crate) command: Vec<std::ffi::OsString>,
 }
 
@@ -71,6 +74,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         timeout: args.timeout.map(Duration::from_secs),
         env,
         show_console: args.console,
+        copy_stdout: None,
         command: args.command.clone(),
     };
     Ok(ExitCode::from(execute(&job)?))

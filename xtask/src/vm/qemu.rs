@@ -115,7 +115,15 @@ pub(super) fn run(job: &Job, kernel: &Kernel) -> Result<u8> {
                 if show { io::stderr().write_all(bytes) } else { Ok(()) }
             }
         })?,
-        carry(dir, "out", |bytes| io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()))?,
+        carry(dir, "out", {
+            let copy = job.copy_stdout.clone();
+            move |bytes| {
+                if let Some(copy) = &copy {
+                    copy.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+                }
+                io::stdout().write_all(bytes).and_then(|()| io::stdout().flush())
+            }
+        })?,
         carry(dir, "err", |bytes| io::stderr().write_all(bytes))?,
     ];
     let mut machine = Machine::start(command)?;

@@ -1,0 +1,188 @@
+//! `cargo xtask test`: what can be tested on any machine is tested here, the rest on each kernel of the matrix.
+//!
+//! Test programs of the crate `leash-tests` named `kernel_*` need root and BPF LSM. They are built once, here, and run
+//! as they are in a machine per kernel, against `target/release/leash`.
+
+mod suite;
+mod tally;
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use self::suite::Suite;
+use self::tally::Tally;
+use crate::kernel::Series;
+use crate::{build, ebpf, process, vm};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which kernels to test on: 6.1, 6.12, 7.2, `all` or `none`
+    #[arg(long, value_name = "K", default_value = "all", value_parser = parse_kernels)]
+    kernel: Kernels,
+    /// Leave out the tests that need no kernel of their own
+    #[arg(long)]
+    kernel_only: bool,
+    /// Only the kernel suites whose names contain this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    suite: String,
+    /// Only the tests of the kernel suites whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// The memory of each machine
+    #[arg(long, value_name = "MiB", default_value_t = 3072)]
+    mem: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Kernels(Vec<Series>);
+
+fn parse_kernels(text: &str) -> Result<Kernels, String> {
+    match text {
+        "all" => Ok(Kernels(Series::ALL.into())),
+        "none" => Ok(Kernels(Vec::new())),
+        one => Series::ALL
+            .into_iter()
+            .find(|series| series.name() == one)
+            .map(|series| Kernels(vec![series]))
+            .ok_or_else(|| "expected 6.1, 6.12, 7.2, all or none".to_owned()),
+    }
+}
+
+/// A machine that takes longer than this hangs; the slowest emulated run of all suites takes a fraction of it.
+const MACHINE_LIMIT: Duration = Duration::from_secs(45 * 60);
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    ebpf::build()?;
+    build::release()?;
+    let suites = suite::build()?;
+    let (mut in_machines, here): (Vec<Suite>, Vec<Suite>) = suites.into_iter().partition(Suite::needs_kernel);
+    in_machines.retain(|suite| suite.name.contains(&args.suite));
+
+    let mut results = Vec::new();
+    if !args.kernel_only {
+        results.push(("this machine".to_owned(), run_here(&here)?));
+    }
+    for &series in &args.kernel.0 {
+        if in_machines.is_empty() {
+            bail!("no suite `kernel_*` matches `{}`: nothing would be tested on the kernels", args.suite);
+        }
+        let result = run_in_machine(args, series, &in_machines);
+        results.push((format!("kernel {}", series.name()), result?));
+    }
+    Ok(report(&results))
+}
+
+/// The summary; its last line is for other programs.
+fn report(results: &[(String, Tally)]) -> ExitCode {
+    println!();
+    let mut total = Tally::default();
+    for (place, tally) in results {
+        println!("{place}: {tally} in {} s", tally.elapsed.as_secs());
+        for name in &tally.failures {
+            println!("    failed: {name}");
+        }
+        total.add(tally);
+    }
+    if total.ignored > 0 {
+        println!("not run, by declaration: {}", total.ignored);
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    if total.failed == 0 && total.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_here(suites: &[Suite]) -> Result<Tally> {
+    let start = Instant::now();
+    let mut tally = Tally::default();
+    for suite in suites {
+        println!("\n=== {}", suite.name);
+        let mut command = Command::new(&suite.program);
+        command.current_dir(&suite.directory).env("CARGO_MANIFEST_DIR", &suite.directory).env("LEASH_BIN", build::leash());
+        tally.add(&run_and_tally(&mut command, &suite.name)?);
+    }
+    println!("\n=== documentation examples");
+    tally.add(&run_and_tally(build::cargo().args(["test", "--quiet", "--workspace", "--doc"]), "documentation examples")?);
+    tally.elapsed = start.elapsed();
+    Ok(tally)
+}
+
+fn run_and_tally(command: &mut Command, name: &str) -> Result<Tally> {
+    use std::io::{Read, Write};
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("couldn't start `{}`", process::display(command)))?;
+    let mut text = Vec::new();
+    if let Some(mut output) = child.stdout.take() {
+        let mut buffer = vec![0; 1 << 14];
+        loop {
+            let length = output.read(&mut buffer)?;
+            let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
+            std::io::stdout().write_all(bytes)?;
+            text.extend_from_slice(bytes);
+        }
+    }
+    let ended_well = child.wait()?.success();
+    let mut tally = Tally::parse(&String::from_utf8_lossy(&text), &[name]);
+    tally.expect_end(ended_well, name);
+    Ok(tally)
+}
+
+fn run_in_machine(args: &Args, series: Series, suites: &[Suite]) -> Result<Tally> {
+    println!("\n=== kernel {}", series.name());
+    let start = Instant::now();
+    let output = Arc::new(Mutex::new(Vec::new()));
+    let job = vm::Job {
+        series,
+        mem_mib: args.mem,
+        cpus: 2,
+        rw: Vec::new(),
+        timeout: Some(MACHINE_LIMIT),
+        env: vec![
+            ("LEASH_BIN".to_owned(), build::leash().display().to_string()),
+            ("LEASH_EXPECT_KERNEL".to_owned(), series.name().to_owned()),
+        ],
+        show_console: false,
+        copy_stdout: Some(Arc::clone(&output)),
+        command: machine_command(suites, args.filter.as_deref()),
+    };
+    let outcome = vm::execute(&job);
+    let text = output.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let names: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
+    let mut tally = Tally::parse(&String::from_utf8_lossy(&text), &names);
+    match outcome {
+        Ok(status) => tally.expect_end(status == 0, "a suite ended badly without naming a test"),
+        // The other kernels still have something to say.
+        Err(error) => {
+            println!("error: {error:#}");
+            tally.fail(&format!("the machine: {error}"));
+        }
+    }
+    if tally.passed + tally.failed == 0 {
+        tally.fail("nothing ran");
+    }
+    tally.elapsed = start.elapsed();
+    Ok(tally)
+}
+
+/// A shell line that runs all suites, one test at a time: they share the machine's one kernel.
+fn machine_command(suites: &[Suite], filter: Option<&str>) -> Vec<OsString> {
+    const SCRIPT: &str = r#"
+        filter=$1; shift; status=0
+        while [ $# -gt 0 ]; do
+            echo; echo "=== $1"
+            cd "$2" || exit 1
+            CARGO_MANIFEST_DIR=$2 "$3" --test-threads=1 $filter || status=1
+            shift 3
+        done
+        exit $status"#;
+    let mut command: Vec<OsString> = ["/bin/sh", "-c", SCRIPT, "suites", filter.unwrap_or_default()].map(OsString::from).into();
+    for suite in suites {
+        command.extend([OsString::from(&suite.name), suite.directory.clone().into(), suite.program.clone().into()]);
+    }
+    command
+}

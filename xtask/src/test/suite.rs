@@ -1,0 +1,93 @@
+//! The workspace's test programs, as cargo builds and names them.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::{build, process};
+
+/// One test program.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Suite {
+    pub(super) name: String,
+    pub(super) program: PathBuf,
+    /// Where cargo would run it: its package's directory.
+    pub(super) directory: PathBuf,
+}
+
+impl Suite {
+    pub(super) fn needs_kernel(&self) -> bool {
+        self.name.starts_with("kernel_")
+    }
+}
+
+/// The part of a `--message-format=json` line that matters here (cargo book, "External tools").
+#[derive(Deserialize)]
+struct Message {
+    reason: String,
+    #[serde(default)]
+    executable: Option<PathBuf>,
+    #[serde(default)]
+    manifest_path: Option<PathBuf>,
+    target: Option<Target>,
+    profile: Option<Profile>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// Builds all test programs of the workspace.
+pub(super) fn build() -> Result<Vec<Suite>> {
+    let mut cargo = build::cargo();
+    // Named kinds of targets: suites that a plain `cargo test` leaves out are still built.
+    cargo.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-run", "--message-format=json-render-diagnostics"]);
+    let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("couldn't start cargo")?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", process::display(&cargo), output.status);
+    }
+    parse(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn parse(messages: &str) -> Result<Vec<Suite>> {
+    let mut suites = Vec::new();
+    for line in messages.lines().filter(|line| line.starts_with('{')) {
+        let message: Message = serde_json::from_str(line).with_context(|| format!("unexpected line from cargo: {line}"))?;
+        if message.reason != "compiler-artifact" || !message.profile.is_some_and(|profile| profile.test) {
+            continue;
+        }
+        if let (Some(program), Some(manifest), Some(target)) = (message.executable, message.manifest_path, message.target) {
+            let directory = manifest.parent().map(Path::to_path_buf).unwrap_or_default();
+            suites.push(Suite { name: target.name, program, directory });
+        }
+    }
+    suites.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(suites)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_test_programs_are_suites() {
+        let text = concat!(
+            r#"{"reason":"compiler-artifact","manifest_path":"/w/tests/Cargo.toml","target":{"name":"kernel_files"},"profile":{"test":true},"executable":"/t/kf"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml","target":{"name":"a"},"profile":{"test":false},"executable":"/t/a"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        let suites = parse(text).unwrap();
+        assert_eq!(suites, [Suite { name: "kernel_files".into(), program: "/t/kf".into(), directory: "/w/tests".into() }]);
+        assert!(suites[0].needs_kernel());
+    }
+}

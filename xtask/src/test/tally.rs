@@ -1,0 +1,108 @@
+//! Counting what test programs report.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Results of some suites in one place.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) passed: u64,
+    pub(super) failed: u64,
+    /// Declared as not to be run.
+    pub(super) ignored: u64,
+    pub(super) failures: Vec<String>,
+    pub(super) elapsed: Duration,
+}
+
+impl Tally {
+    /// Reads the output of the standard test harness. Each of `suites` has to have come to its end: one that crashed has
+    /// no result line and counts as a failure.
+    pub(super) fn parse(text: &str, suites: &[&str]) -> Self {
+        let mut tally = Self::default();
+        let mut ended = 0;
+        for line in text.lines() {
+            if let Some(counts) = line.trim().strip_prefix("test result: ") {
+                ended += 1;
+                tally.passed += count(counts, " passed");
+                tally.failed += count(counts, " failed");
+                tally.ignored += count(counts, " ignored");
+            } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
+                tally.failures.push(name.to_owned());
+            }
+        }
+        if ended < suites.len() {
+            tally.fail(&format!(
+                "{} of {} suites didn't come to their end ({})",
+                suites.len() - ended,
+                suites.len(),
+                suites.join(", ")
+            ));
+        }
+        tally
+    }
+
+    /// A bad exit status has to show up as a failure even if no test owned up to it.
+    pub(super) fn expect_end(&mut self, well: bool, what: &str) {
+        if !well && self.failed == 0 {
+            self.fail(what);
+        }
+    }
+
+    pub(super) fn fail(&mut self, what: &str) {
+        self.failed += 1;
+        self.failures.push(what.to_owned());
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.failures.extend(other.failures.iter().cloned());
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)
+    }
+}
+
+/// The number before ` passed` and the like in `ok. 3 passed; 0 failed; 1 ignored; …`.
+fn count(text: &str, what: &str) -> u64 {
+    text.split(';')
+        .find_map(|part| part.trim_end().strip_suffix(what))
+        .and_then(|part| part.rsplit(' ').next())
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = "running 3 tests\ntest a ... ok\ntest b::c ... FAILED\n\
+        test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s\n\
+        test result: ok. 20 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n";
+
+    #[test]
+    fn counts_are_summed_and_failures_named() {
+        let tally = Tally::parse(TWO, &["x", "y"]);
+        assert_eq!((tally.passed, tally.failed, tally.ignored), (21, 1, 1));
+        assert_eq!(tally.failures, ["b::c"]);
+    }
+
+    #[test]
+    fn a_suite_that_crashed_is_a_failure() {
+        assert_eq!(Tally::parse(TWO, &["x", "y", "z"]).failed, 2);
+    }
+
+    #[test]
+    fn a_bad_exit_status_is_a_failure_once() {
+        let mut tally = Tally::parse(TWO, &["x", "y"]);
+        tally.expect_end(false, "exit");
+        assert_eq!(tally.failed, 1);
+        let mut clean = Tally::default();
+        clean.expect_end(false, "exit");
+        assert_eq!(clean.failed, 1);
+    }
+}
