@@ -25,9 +25,10 @@ pub(crate) struct Args {
 const BUILD_PACKAGES: [&str; 5] = ["gcc", "libc6-dev", "libseccomp-dev", "pkg-config", "make"];
 
 /// What runs machines (qemu, their first stage and modules), and what the tests do in them.
-const TEST_PACKAGES: [&str; 13] = [
+const TEST_PACKAGES: [&str; 14] = [
     "bubblewrap",
     "busybox-static",
+    "curl",
     "e2fsprogs",
     "git",
     "iproute2",
