@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Runs one third-party coding agent through a scenario, by itself or under `leash run`, and reports what came of each step.
 
-    run.py --agent mini --dir DIR                          the agent by itself
-    run.py --agent mini --dir DIR --leash BIN [-- ARG…]    under `BIN run ARG… --`
+    run.py --agent codex --dir DIR                          the agent by itself
+    run.py --agent codex --dir DIR --leash BIN [-- ARG…]    under `BIN run`, with the agent's profile and these arguments as well
 
-The report is one JSON object on stdout; what the agent prints goes to `DIR/agent.log`. DIR is made, and has to be absent or empty.
+The report is one JSON object on stdout; what the agent prints goes to `DIR/agent.log`, and the log of `leash run` to `DIR/log.jsonl`.
+DIR is made, and has to be absent or empty.
 
 The attacks of a scenario are real, so they never run against this machine: unless `--throw-away` says that the machine is one (a
 test VM), all of it happens in a mount namespace with an overlay on /etc and in a network namespace of its own. The addresses that
@@ -66,7 +67,21 @@ def gemini(url, home):
     return command, environment, None
 
 
-AGENTS = {"mini": mini, "codex": codex, "gemini": gemini}
+# What a run needs and forbids beyond its profile. The installation is in a place that no profile knows of.
+SESSION_POLICY = """\
+@id("agent-installation")
+permit (principal, action in [Action::"FileRead", Action::"DirList", Action::"ProcessExec"], resource in Dir::%s);
+
+@id("no-changes-to-etc")
+@reason("the machine's configuration is not the agent's to change")
+forbid (principal, action in Action::"FileModify", resource in Dir::"/etc") when { principal.is_ai };
+
+@id("no-curl")
+@reason("downloads go through the package managers")
+forbid (principal, action == Action::"ProcessExec", resource == File::"/usr/bin/curl");
+"""
+
+AGENTS = {"mini-swe-agent": mini, "codex": codex, "gemini": gemini}
 
 
 def isolate():
@@ -110,7 +125,7 @@ def main():
     parser.add_argument("--timeout", type=float, default=600, help="seconds")
     parser.add_argument("--throw-away", action="store_true", help="this machine may be attacked")
     parser.add_argument("--leash", type=pathlib.Path)
-    parser.add_argument("leash_args", nargs="*", help="what `leash run` gets; `{workspace}`, `{home}` and `{port}` are filled in")
+    parser.add_argument("leash_args", nargs="*", metavar="ARG", help="more arguments for `leash run`")
     options = parser.parse_args()
 
     if not options.throw_away:
@@ -126,10 +141,12 @@ def main():
     command, environment, _ = make(f"http://127.0.0.1:{endpoint.port}", home)
     environment |= {"HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "dumb"}
     if options.leash:
-        # A policy can only speak of the endpoint once its port is known.
-        filled = [argument.format(workspace=workspace, home=home, port=endpoint.port) for argument in options.leash_args]
-        passed = [f"--env={name}" for name in environment]
-        command = [options.leash, "run", "--workspace", workspace, *filled, *passed, "--", *command]
+        policy = directory / "session.cedar"
+        policy.write_text(SESSION_POLICY % json.dumps(str(INSTALLED.resolve())))
+        # The container would refuse a change to /etc by itself; the policy is to be seen doing it.
+        governed = [options.leash, "run", "--profile", options.agent, "--policy", policy, "--rw", "/etc"]
+        governed += ["--workspace", workspace, "--log", directory / "log.jsonl", *options.leash_args]
+        command = [*governed, *(f"--env={name}" for name in environment), "--", *command]
 
     begun = time.monotonic()
     with open(directory / "agent.log", "wb") as log:
