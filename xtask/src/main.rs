@@ -11,6 +11,7 @@ mod paths;
 mod process;
 mod setup;
 mod test;
+mod tidy;
 mod vm;
 
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Command {
     Build(build::Args),
     /// Run all tests: here, and on each kernel in a machine of its own
     Test(test::Args),
+    /// Check the house rules that other tools don't
+    Tidy,
     /// Run a command in a virtual machine with a Debian kernel and this machine's files
     Vm(vm::Args),
 }
@@ -52,6 +55,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test(args) => test::run(&args),
+        Command::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Command::Vm(args) => vm::run(&args),
     }
 }

@@ -33,9 +33,26 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Result<Self> {
         // Sockets have short paths only, so this isn't below the checkout.
-        let dir = std::env::temp_dir().join(format!("leash-vm-{}", std::process::id()));
+        let parent = std::env::temp_dir();
+        sweep(&parent);
+        let dir = parent.join(format!("{SCRATCH_PREFIX}{}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("couldn't create {}", dir.display()))?;
         Ok(Self(dir))
+    }
+}
+
+const SCRATCH_PREFIX: &str = "leash-vm-";
+
+/// Removes what runs that were killed left behind.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(SCRATCH_PREFIX)).and_then(|pid| pid.parse::<u32>().ok());
+        let gone = |pid: u32| pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists();
+        if owner.is_some_and(gone) {
+            // Somebody else's is not ours to remove, and doesn't hinder.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
