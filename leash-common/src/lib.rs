@@ -5,5 +5,9 @@
 //! allocates nothing, and knows neither Cedar nor BPF maps.
 #![cfg_attr(not(test), no_std)]
 
+pub mod event;
 pub mod kind;
+pub mod layout;
+pub mod session;
+pub mod socket;
 pub mod table;

@@ -115,7 +115,7 @@ pub(crate) fn build() -> Result<()> {
     let build_dir = paths::target().join("bpf-build");
     let mut cargo = toolchain.cargo();
     cargo.current_dir(&crate_dir).env("CARGO_TARGET_DIR", &build_dir);
-    cargo.env("RUSTFLAGS", "-Clinker=bpf-linker -Cdebuginfo=2 -Clink-arg=--btf");
+    cargo.env("RUSTFLAGS", "-Clinker=bpf-linker -Ctarget-cpu=v3 -Cdebuginfo=2 -Clink-arg=--btf");
     cargo.args(["build", "--release", "--target", TARGET, "-Z", "build-std=core"]);
     if crate_dir.join("Cargo.lock").exists() {
         cargo.arg("--locked");

@@ -1,0 +1,248 @@
+//! Records: counting, folding repeats, and the ring buffers.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns, bpf_ringbuf_output,
+    bpf_ringbuf_query,
+};
+use leash_common::event::{Cause, HEADER_BYTES, Header, RECORD_EVENT, RECORD_FLUSH};
+use leash_common::kind::Kind;
+use leash_common::session::{Counters, FOLD_COUNT_BITS, FOLD_COUNT_MASK, FOLD_WORDS, Scratch, TaskRecord};
+use leash_common::table::{INDEX_MASK, LEAF_ALLOW, MAX_PATH_BYTES};
+
+use crate::decide;
+use crate::kernel::{add, compare_exchange, copy, layout, member, read};
+use crate::maps::{COUNTERS, FOLD, RINGS, TASKS};
+use crate::scratch;
+
+/// Wake the reader only when this much is waiting: it looks by itself every so often.
+const WAKE_BYTES: u64 = 64 * 1024;
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_AVAIL_DATA: u64 = 0;
+const DENY: usize = 0;
+const ALLOW: usize = 1;
+
+/// The fold word of an allowed action.
+struct Fold {
+    word: *mut u64,
+    index: u32,
+    tag: u64,
+    seen: u64,
+}
+
+#[inline(always)]
+unsafe fn output(slot: u32, verdict: usize, record: *mut c_void, size: u64) -> bool {
+    let Some(ring) = RINGS.get(slot * 2 + verdict as u32) else { return false };
+    let ring = core::ptr::from_ref(ring).cast_mut().cast();
+    // SAFETY: the verifier checks the ring and the record's bounds.
+    unsafe {
+        // A denial wakes the reader at once, allowed actions wait for company.
+        let quiet = verdict == ALLOW && bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < WAKE_BYTES;
+        bpf_ringbuf_output(ring, record, size, if quiet { BPF_RB_NO_WAKEUP } else { 0 }) == 0
+    }
+}
+
+/// Who acts, when.
+#[inline(always)]
+unsafe fn identify(header: &mut Header) {
+    // SAFETY: helpers without pointers; the rest are checked reads.
+    unsafe {
+        let ids = bpf_get_current_pid_tgid();
+        let task = bpf_get_current_task_btf() as u64;
+        let parent: u64 = read(member!(task, task_parent));
+        header.time_ns = bpf_ktime_get_boot_ns();
+        header.pid = ids as u32;
+        header.tgid = (ids >> 32) as u32;
+        header.ppid = read(member!(parent, task_tgid));
+        header.uid = bpf_get_current_uid_gid() as u32;
+    }
+}
+
+/// Counts an allowed action on the record of its first occurrence. `None`: it is counted. Else it must be recorded, and its
+/// repeats may be counted in the word.
+#[inline(always)]
+unsafe fn fold(slot: u32, hash: u64, counters: *mut Counters) -> Option<Option<Fold>> {
+    let Some(table) = FOLD.get_ptr_mut(slot) else { return Some(None) };
+    let index = hash as u32 & (FOLD_WORDS as u32 - 1);
+    let tag = (hash >> FOLD_COUNT_BITS) | 1;
+    // SAFETY: the mask bounds the index.
+    unsafe {
+        let word = table.cast::<u64>().add(index as usize);
+        for _ in 0..4 {
+            let seen = core::ptr::read_volatile(word);
+            if seen >> FOLD_COUNT_BITS != tag || seen & FOLD_COUNT_MASK == FOLD_COUNT_MASK {
+                return Some(Some(Fold { word, index, tag, seen }));
+            }
+            if compare_exchange(word, seen, seen + 1) == seen {
+                add((&raw mut (*counters).folded).cast::<u64>().add(ALLOW), 1);
+                return None;
+            }
+        }
+    }
+    Some(None)
+}
+
+/// Gives the fold word to the record that was just written, after telling how often its previous owner was repeated.
+#[inline(always)]
+unsafe fn take_fold(fold: &Fold, slot: u32, counters: *mut Counters) {
+    // SAFETY: `fold` made the pointer; the counters are a map value.
+    unsafe {
+        if compare_exchange(fold.word, fold.seen, fold.tag << FOLD_COUNT_BITS) != fold.seen {
+            return;
+        }
+        let count = fold.seen & FOLD_COUNT_MASK;
+        if count == 0 {
+            return;
+        }
+        let mut header = Header {
+            record: RECORD_FLUSH,
+            allow: 1,
+            fold_slot: fold.index,
+            fold_tag: fold.seen >> FOLD_COUNT_BITS,
+            count: count as u32,
+            ..Header::default()
+        };
+        if !output(slot, ALLOW, (&raw mut header).cast(), HEADER_BYTES as u64) {
+            // Repeats that nobody will hear of are lost, not folded.
+            add((&raw mut (*counters).folded).cast::<u64>().add(ALLOW), count.wrapping_neg());
+            add((&raw mut (*counters).dropped).cast::<u64>().add(ALLOW), count);
+        }
+    }
+}
+
+/// Copies the acting program's path behind the resource's; returns its length.
+#[inline(always)]
+unsafe fn append_program(scratch: *mut Scratch, area: usize) -> u32 {
+    // SAFETY: the slot is claimed; `start` is bounded by the masks.
+    unsafe {
+        let target = scratch.cast::<u8>().add(core::mem::offset_of!(Scratch, area));
+        let target = target.add(area * size_of::<leash_common::session::Area>());
+        let to = target.add(core::mem::offset_of!(leash_common::session::Area, exe));
+        let task: *mut TaskRecord = TASKS.get(bpf_get_current_task_btf().cast(), false);
+        if !task.is_null() && (*task).start != 0 {
+            let start = (*task).start & (MAX_PATH_BYTES as u32 - 1);
+            let length = MAX_PATH_BYTES as u32 - start;
+            let from = (*task).path.as_ptr().add(start as usize);
+            return if copy(to, length, from as u64) { length } else { 0 };
+        }
+        if (*scratch).exe_is_path == 0 {
+            return 0;
+        }
+        let start = *(*scratch).start.as_ptr().add(area) & (MAX_PATH_BYTES as u32 - 1);
+        if start == 0 {
+            return 0;
+        }
+        let length = MAX_PATH_BYTES as u32 - start;
+        let from = target.add(core::mem::offset_of!(leash_common::session::Area, path)).add(start as usize);
+        if copy(to, length, from as u64) { length } else { 0 }
+    }
+}
+
+/// Records the answer `leaf` to one question on scratch slot `index`. `packed`: the area, the kind from bit 8, the cause from bit
+/// 16, the mode from bit 24.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn leash_record(index: u32, packed: u32, generation: u32, leaf: u32) -> u32 {
+    let Some(scratch) = scratch::memory(index) else { return 0 };
+    let area = packed as usize & 1;
+    let kind = packed >> 8 & 0xff;
+    let cause = packed >> 16 & 0xff;
+    let enforce = packed >> 24 & 1;
+    let verdict = if leaf & LEAF_ALLOW != 0 { ALLOW } else { DENY };
+    // SAFETY: the caller claimed the slot; masks bound the offsets.
+    unsafe {
+        let slot = (*scratch).slot;
+        let Some(counters) = COUNTERS.get_ptr_mut(slot) else { return 0 };
+        add((&raw mut (*counters).performed).cast::<u64>().add(verdict), 1);
+        let mut place = None;
+        if verdict == ALLOW {
+            let tgid = bpf_get_current_pid_tgid() >> 32;
+            let mut hash = *(*scratch).hash.as_ptr().add(area) ^ layout!(fold_key);
+            hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd) ^ (*scratch).exe_hash ^ (tgid << 8 | kind as u64);
+            hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53) ^ ((generation as u64) << 32 | leaf as u64);
+            hash = (hash ^ hash >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            match fold(slot, hash ^ hash >> 32, counters) {
+                None => return 0,
+                Some(found) => place = found,
+            }
+        }
+        let base = scratch.cast::<u8>().add(core::mem::offset_of!(Scratch, area));
+        let base = base.add(area * size_of::<leash_common::session::Area>());
+        let mut start = *(*scratch).start.as_ptr().add(area);
+        if start > MAX_PATH_BYTES as u32 {
+            start = MAX_PATH_BYTES as u32;
+        }
+        let exe_len = append_program(scratch, area);
+        let offset = (start & !7) as usize;
+        let header = &mut *base.add(offset).cast::<Header>();
+        identify(header);
+        header.fold_tag = 0;
+        header.fold_slot = 0;
+        if let Some(fold) = &place {
+            header.fold_tag = fold.tag;
+            header.fold_slot = fold.index;
+        }
+        header.generation = generation;
+        header.reason = leaf & INDEX_MASK;
+        header.count = 1;
+        header.kind = kind as u8;
+        header.allow = verdict as u8;
+        header.enforce = enforce as u8;
+        header.cause = cause as u8;
+        header.record = RECORD_EVENT;
+        header.protocol = (*scratch).protocol as u8;
+        header.port = (*scratch).port as u16;
+        header.address = (*scratch).address;
+        header.address_len = (*scratch).address_len as u8;
+        header.path_len = (MAX_PATH_BYTES as u32 - start) as u16;
+        header.exe_len = exe_len as u16;
+        header.reserved = [0; 3];
+        let size = HEADER_BYTES as u64 + (MAX_PATH_BYTES as u64 - offset as u64) + (exe_len & 0x1fff) as u64;
+        if output(slot, verdict, base.add(offset).cast(), size) {
+            add((&raw mut (*counters).recorded).cast::<u64>().add(verdict), 1);
+            if let Some(fold) = &place {
+                take_fold(fold, slot, counters);
+            }
+        } else {
+            add((&raw mut (*counters).dropped).cast::<u64>().add(verdict), 1);
+        }
+        0
+    }
+}
+
+/// Denies and records `kinds` for want of working memory. Returns 1 if the denial is enforced.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn leash_bare(slot: u32, kinds: u32) -> u32 {
+    let (generation, enforce) = match decide::installed(slot) {
+        Some(installed) => (installed.generation, installed.enforce),
+        None => (0, 1),
+    };
+    let Some(counters) = COUNTERS.get_ptr_mut(slot) else { return 1 };
+    for kind in 0..Kind::COUNT as u32 {
+        if kinds >> kind & 1 == 0 {
+            continue;
+        }
+        let mut header = Header {
+            generation,
+            count: 1,
+            kind: kind as u8,
+            enforce: enforce as u8,
+            cause: Cause::NoScratch as u8,
+            record: RECORD_EVENT,
+            ..Header::default()
+        };
+        // SAFETY: the counters are a map value, the header is on the stack.
+        unsafe {
+            identify(&mut header);
+            add((&raw mut (*counters).performed).cast::<u64>(), 1);
+            if output(slot, DENY, (&raw mut header).cast(), HEADER_BYTES as u64) {
+                add((&raw mut (*counters).recorded).cast::<u64>(), 1);
+            } else {
+                add((&raw mut (*counters).dropped).cast::<u64>(), 1);
+            }
+        }
+    }
+    enforce
+}

@@ -1,0 +1,75 @@
+//! Programs: exec, and mapping a file executable.
+
+use aya_ebpf::macros::lsm;
+use aya_ebpf::programs::LsmContext;
+use leash_common::kind::Kind;
+
+use crate::decide::leash_judge;
+use crate::file::ask_file;
+use crate::kernel::{argument, member, read};
+use crate::mounts::leash_activate;
+use crate::scratch::{claim, none_left, verdict};
+use crate::session::{governed, governed_or_arming};
+use crate::task;
+use crate::walk::leash_walk;
+
+/// `include/uapi/asm-generic/mman-common.h`
+const PROT_EXEC: u64 = 4;
+
+/// `LSM_HOOK(int, 0, bprm_check_security, struct linux_binprm *bprm)`: once for a script, and once more for its interpreter.
+#[lsm(hook = "bprm_check_security")]
+pub fn bprm_check_security(context: LsmContext) -> i32 {
+    let Some(slot) = governed_or_arming() else { return 0 };
+    leash_activate(slot);
+    let bprm = argument(&context, 0);
+    let file: u64 = read(member!(bprm, bprm_file));
+    let kinds = Kind::ProcessExec.bit();
+    let Some(claim) = claim(slot) else { return none_left(slot, kinds) };
+    claim.object(0, read(member!(file, file_mnt)), read(member!(file, file_dentry)));
+    leash_walk(claim.index, 0);
+    // SAFETY: the slot is claimed.
+    unsafe { (*claim.memory).exe_is_path = 1 };
+    let denied = leash_judge(claim.index, 0, kinds);
+    claim.release();
+    verdict(denied)
+}
+
+/// `LSM_HOOK(void, LSM_RET_VOID, bprm_committed_creds, const struct linux_binprm *bprm)`: from here the task is the new program.
+#[lsm(hook = "bprm_committed_creds")]
+pub fn bprm_committed_creds(context: LsmContext) -> i32 {
+    let Some(slot) = governed() else { return 0 };
+    let bprm = argument(&context, 0);
+    let file: u64 = read(member!(bprm, bprm_file));
+    if let Some(claim) = claim(slot) {
+        claim.object(0, read(member!(file, file_mnt)), read(member!(file, file_dentry)));
+        leash_walk(claim.index, 0);
+        task::leash_become(claim.index);
+        claim.release();
+    } else {
+        task::forget();
+    }
+    0
+}
+
+/// `LSM_HOOK(int, 0, mmap_file, struct file *file, unsigned long reqprot, unsigned long prot, unsigned long flags)`
+#[lsm(hook = "mmap_file")]
+pub fn mmap_file(context: LsmContext) -> i32 {
+    let Some(slot) = governed() else { return 0 };
+    let file = argument(&context, 0);
+    if file == 0 || argument(&context, 2) & PROT_EXEC == 0 {
+        return 0;
+    }
+    ask_file(slot, file, Kind::ProcessExec.bit())
+}
+
+/// `LSM_HOOK(int, 0, file_mprotect, struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)`
+#[lsm(hook = "file_mprotect")]
+pub fn file_mprotect(context: LsmContext) -> i32 {
+    let Some(slot) = governed() else { return 0 };
+    if argument(&context, 2) & PROT_EXEC == 0 {
+        return 0;
+    }
+    let vma = argument(&context, 0);
+    let file: u64 = read(member!(vma, vma_file));
+    if file == 0 { 0 } else { ask_file(slot, file, Kind::ProcessExec.bit()) }
+}

@@ -1,0 +1,90 @@
+//! Open files: opening, receiving a descriptor, truncating one.
+
+use aya_ebpf::macros::lsm;
+use aya_ebpf::programs::LsmContext;
+use leash_common::event::Cause;
+use leash_common::kind::Kind;
+
+use crate::decide::leash_judge;
+use crate::kernel::{argument, member, read};
+use crate::scratch::{claim, none_left, verdict};
+use crate::session::governed;
+use crate::walk::{is_anonymous, leash_walk};
+
+/// `include/linux/fs.h`
+const FMODE_READ: u32 = 1;
+const FMODE_WRITE: u32 = 2;
+const FMODE_EXEC: u32 = 0x20;
+/// `__O_TMPFILE` of `include/uapi/asm-generic/fcntl.h`
+const O_TMPFILE: u32 = 0o20_000_000;
+const S_IFMT: u16 = 0o170_000;
+const S_IFDIR: u16 = 0o040_000;
+
+/// Asks `kinds` of an open file.
+#[inline(always)]
+pub fn ask_file(slot: u32, file: u64, kinds: u32) -> i32 {
+    let inode: u64 = read(member!(file, file_inode));
+    let Some(claim) = claim(slot) else { return none_left(slot, kinds) };
+    claim.object(0, read(member!(file, file_mnt)), read(member!(file, file_dentry)));
+    let cause = leash_walk(claim.index, 0);
+    if cause == Cause::Unreachable as u32 && is_anonymous(inode) {
+        claim.release();
+        return 0;
+    }
+    let denied = leash_judge(claim.index, 0, kinds);
+    claim.release();
+    verdict(denied)
+}
+
+/// What an open in this mode may do with the object.
+#[inline(always)]
+fn kinds_of(file: u64) -> u32 {
+    let inode: u64 = read(member!(file, file_inode));
+    let mode: u16 = read(member!(inode, inode_mode));
+    let opened: u32 = read(member!(file, file_mode));
+    if mode & S_IFMT == S_IFDIR {
+        return if opened & FMODE_READ != 0 { Kind::DirList.bit() } else { 0 };
+    }
+    let mut kinds = 0;
+    if opened & FMODE_READ != 0 {
+        kinds |= Kind::FileRead.bit();
+    }
+    if opened & FMODE_WRITE != 0 {
+        kinds |= Kind::FileWrite.bit();
+    }
+    kinds
+}
+
+/// `LSM_HOOK(int, 0, file_open, struct file *file)`
+#[lsm(hook = "file_open")]
+pub fn file_open(context: LsmContext) -> i32 {
+    let Some(slot) = governed() else { return 0 };
+    let file = argument(&context, 0);
+    let mode: u32 = read(member!(file, file_mode));
+    if mode & FMODE_EXEC != 0 {
+        // The exec itself and each mapping ask for `ProcessExec`.
+        return 0;
+    }
+    let mut kinds = kinds_of(file);
+    let flags: u32 = read(member!(file, file_flags));
+    if flags & O_TMPFILE != 0 {
+        kinds |= Kind::FileCreate.bit();
+    }
+    if kinds == 0 { 0 } else { ask_file(slot, file, kinds) }
+}
+
+/// `LSM_HOOK(int, 0, file_receive, struct file *file)`: a descriptor arrives over a socket or from another process.
+#[lsm(hook = "file_receive")]
+pub fn file_receive(context: LsmContext) -> i32 {
+    let Some(slot) = governed() else { return 0 };
+    let file = argument(&context, 0);
+    let kinds = kinds_of(file);
+    if kinds == 0 { 0 } else { ask_file(slot, file, kinds) }
+}
+
+/// `LSM_HOOK(int, 0, file_truncate, struct file *file)`, since 6.2; before, `path_truncate` sees these calls too.
+#[lsm(hook = "file_truncate")]
+pub fn file_truncate(context: LsmContext) -> i32 {
+    let Some(slot) = governed() else { return 0 };
+    ask_file(slot, argument(&context, 0), Kind::FileWrite.bit())
+}
