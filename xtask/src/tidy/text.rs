@@ -41,7 +41,8 @@ pub(super) fn product_lines(text: &str) -> usize {
 
 fn opens_unsafe(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
-    ["unsafe {", "unsafe fn ", "unsafe impl "].iter().any(|form| code.contains(form))
+    // As clippy has it: blocks, impls, and functions that others call.
+    ["unsafe {", "unsafe impl ", "pub unsafe fn ", ") unsafe fn "].iter().any(|form| code.contains(form))
 }
 
 /// Whether the comment above the statement, or one on the line itself, gives the reason.
@@ -79,7 +80,7 @@ mod tests {
         let good =
             "//! Doc.\nfn f() {\n    // SAFETY: the pointer is checked\n    // above.\n    let x =\n        unsafe { *p };\n}\n";
         assert!(rules("leash-ebpf/src/a.rs", good).is_empty());
-        let documented = "//! Doc.\n/// # Safety\n/// `p` is valid.\n#[inline]\nunsafe fn f(p: *const u8) {}\n";
+        let documented = "//! Doc.\n/// # Safety\n/// `p` is valid.\n#[inline]\npub unsafe fn f(p: *const u8) {}\n";
         assert!(rules("leash-ebpf/src/a.rs", documented).is_empty());
         let bad = "//! Doc.\n// SAFETY: of another one\nlet a = unsafe { b() };\nlet x = unsafe { c() };\n";
         assert_eq!(rules("leash-ebpf/src/a.rs", bad).len(), 1);
