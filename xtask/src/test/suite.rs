@@ -1,12 +1,16 @@
 //! The workspace's test programs, as cargo builds and names them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::{build, process};
+use crate::{build, paths, process};
+
+/// Suites that need root and BPF LSM are named so.
+const KERNEL_PREFIX: &str = "kernel_";
 
 /// One test program.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +23,7 @@ pub(super) struct Suite {
 
 impl Suite {
     pub(super) fn needs_kernel(&self) -> bool {
-        self.name.starts_with("kernel_")
+        self.name.starts_with(KERNEL_PREFIX)
     }
 }
 
@@ -48,8 +52,12 @@ struct Profile {
 /// Builds all test programs of the workspace.
 pub(super) fn build() -> Result<Vec<Suite>> {
     let mut cargo = build::cargo();
-    // Named kinds of targets: suites that a plain `cargo test` leaves out are still built.
     cargo.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-run", "--message-format=json-render-diagnostics"]);
+    // By name too: their manifest may say `test = false`, so that a plain `cargo test` leaves them out.
+    let named = fs::read_dir(paths::root().join("tests/tests"))?.flatten();
+    if named.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(KERNEL_PREFIX)) {
+        cargo.args(["--test", &format!("{KERNEL_PREFIX}*")]);
+    }
     let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("couldn't start cargo")?;
     if !output.status.success() {
         bail!("`{}` failed: {}", process::display(&cargo), output.status);
