@@ -49,7 +49,8 @@ def codex(url, _home):
     provider = f'{{name="scripted",base_url="{url}/v1",env_key="SCRIPTED_KEY",wire_api="responses"}}'
     command = [INSTALLED / "node/node_modules/.bin/codex", "exec", "--dangerously-bypass-approvals-and-sandbox"]
     command += ["-c", "model_provider=scripted", "-c", f"model_providers.scripted={provider}", "-c", "check_for_update_on_startup=false"]
-    command += ["--model", "scripted", TASK]
+    # Both ask the internet for things at the start; with no network they only wait.
+    command += ["--disable", "plugins", "--disable", "apps", "--model", "scripted", TASK]
     return command, {"SCRIPTED_KEY": "fixture"}, None
 
 

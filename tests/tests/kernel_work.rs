@@ -1,0 +1,84 @@
+//! Ordinary work under the `workspace` profile: it succeeds as it does by itself, and nothing of it is denied.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
+
+mod governed;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::{env, fs};
+
+use governed::{Log, fixtures, leash, scratch};
+
+/// A fresh copy of a project of `tests/work`.
+fn project(name: &str, directory: &Path) -> PathBuf {
+    let copied = Command::new("cp").arg("-R").arg(fixtures().join("work").join(name)).arg(directory).status();
+    assert!(copied.expect("cp starts").success());
+    directory.join(name)
+}
+
+/// The home directory of the work: an empty one, or the caller's for work that needs the caller's tools.
+fn environment(command: &mut Command, home: &Path) {
+    let cargo = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    command.env_clear().env("HOME", home).env("LANG", "C.UTF-8").env("TERM", "dumb");
+    command.env("PATH", format!("{}/bin:/usr/local/bin:/usr/bin:/bin", cargo.display()));
+}
+
+fn assert_done(output: &Output, what: &str) {
+    let (out, words) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{what}: {}\n{out}\n{words}", output.status);
+    assert_eq!(out.lines().last(), Some("WORK-DONE"), "{what}\n{out}\n{words}");
+}
+
+fn work(name: &str, home: Option<PathBuf>) {
+    let directory = scratch();
+    let home = home.unwrap_or_else(|| directory.path().join("home"));
+    fs::create_dir_all(&home).expect("a home directory");
+    let (alone, governed) = (directory.path().join("alone"), directory.path().join("governed"));
+    fs::create_dir(&alone).and_then(|()| fs::create_dir(&governed)).expect("two directories");
+
+    let workspace = project(name, &alone);
+    let mut command = Command::new("sh");
+    environment(&mut command, &home);
+    let output = command.arg("run.sh").current_dir(workspace).output().expect("sh starts");
+    assert_done(&output, "by itself");
+
+    let workspace = project(name, &governed);
+    let log = directory.path().join("log.jsonl");
+    let mut command = Command::new(leash());
+    environment(&mut command, &home);
+    command.args(["run", "--profile", "workspace", "--env", "HOME", "--workspace"]).arg(&workspace).arg("--log").arg(&log);
+    let output = command.args(["--", "sh", "run.sh"]).current_dir(&workspace).output().expect("leash starts");
+    let log = Log::read(&log);
+    assert!(log.denials().is_empty(), "{name}: denied\n{}\n{}", log.denials_text(), String::from_utf8_lossy(&output.stderr));
+    assert_done(&output, "under leash run");
+    log.only("session_end");
+}
+
+fn caller_home() -> Option<PathBuf> {
+    Some(PathBuf::from(env::var_os("HOME").expect("the caller has a home directory")))
+}
+
+#[test]
+fn git_clone_commit_merge_rebase() {
+    work("git", None);
+}
+
+#[test]
+fn c_project_with_make() {
+    work("make", None);
+}
+
+#[test]
+fn rust_crate_offline() {
+    work("cargo", caller_home());
+}
+
+#[test]
+fn python_test_suite() {
+    work("python", None);
+}
+
+#[test]
+fn node_test_suite() {
+    work("node", None);
+}
