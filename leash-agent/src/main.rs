@@ -1,2 +1,7 @@
-//! The binary `leash`.
-fn main() {}
+//! Entry point of `leash`; everything else is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    leash_agent::cli::main()
+}

@@ -1,0 +1,178 @@
+//! The figures of a session, and the report at its end.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::record::{Event, Mode, Tally, Totals, Verdict};
+
+/// Examples that a group of denials keeps.
+const EXAMPLES: usize = 3;
+/// Groups that the report shows.
+const GROUPS: usize = 12;
+
+/// Counts events as they come.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    actions: BTreeMap<String, Tally>,
+    denials: BTreeMap<DenialKey, Denials>,
+}
+
+/// What denials are grouped by: the determining policies, and the reason in words.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct DenialKey {
+    policies: Vec<String>,
+    reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Denials {
+    count: u64,
+    examples: Vec<String>,
+}
+
+/// What the report is about, apart from the events.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending<'a> {
+    /// Mode at the end.
+    pub mode: Mode,
+    /// What the kernel counted.
+    pub totals: &'a Totals,
+    /// Where the log is.
+    pub log: &'a str,
+    /// How to run the same in enforce mode, shown after a recording.
+    pub enforce_hint: &'a str,
+}
+
+impl Summary {
+    /// Counts one event.
+    pub fn add(&mut self, event: &Event) {
+        let tally = self.actions.entry(event.action.clone()).or_default();
+        match event.verdict {
+            Verdict::Allow => tally.allow += event.count,
+            Verdict::Deny => {
+                tally.deny += event.count;
+                let key = DenialKey { policies: event.policies.clone(), reason: event.reason.clone() };
+                let group = self.denials.entry(key).or_default();
+                group.count += event.count;
+                let example = format!("{} {}", event.action, event.resource.words());
+                if group.examples.len() < EXAMPLES && !group.examples.contains(&example) {
+                    group.examples.push(example);
+                }
+            }
+        }
+    }
+
+    /// Actions by name.
+    pub fn actions(&self) -> &BTreeMap<String, Tally> {
+        &self.actions
+    }
+
+    /// The report, in plain lines.
+    pub fn report(&self, ending: &Ending<'_>) -> String {
+        let mut text = String::new();
+        let denied = ending.totals.deny.performed;
+        let verb = match ending.mode {
+            Mode::Enforce => "denied",
+            Mode::Record => "would be denied",
+        };
+        // Writing to a string cannot fail.
+        drop(writeln!(text, "leash: {} actions allowed, {denied} {verb}", ending.totals.allow.performed));
+        for (action, tally) in &self.actions {
+            let denied = if tally.deny == 0 { String::new() } else { format!(", {} {verb}", tally.deny) };
+            drop(writeln!(text, "  {action}: {} allowed{denied}", tally.allow));
+        }
+        self.write_denials(&mut text);
+        let dropped = ending.totals.allow.dropped + ending.totals.deny.dropped;
+        if dropped > 0 {
+            drop(writeln!(text, "  {dropped} actions were decided but are not in the log: events came faster than they could be written"));
+        }
+        drop(writeln!(text, "  log: {}", ending.log));
+        let next = match (ending.mode, denied) {
+            (Mode::Enforce, 0) => String::new(),
+            (Mode::Enforce, _) => format!("  next: `leash log show --denied {}`; to allow one of these, add a permit with --policy", ending.log),
+            (Mode::Record, 0) => format!("  next: enforce it: {}", ending.enforce_hint),
+            (Mode::Record, _) => {
+                format!("  next: `leash log show --denied {}`; then enforce it: {}", ending.log, ending.enforce_hint)
+            }
+        };
+        if !next.is_empty() {
+            drop(writeln!(text, "{next}"));
+        }
+        text
+    }
+
+    fn write_denials(&self, text: &mut String) {
+        let mut groups: Vec<(&DenialKey, &Denials)> = self.denials.iter().collect();
+        groups.sort_by_key(|(_, denials)| std::cmp::Reverse(denials.count));
+        for (key, denials) in groups.iter().take(GROUPS) {
+            let policies = match (key.policies.as_slice(), &key.reason) {
+                ([], None) => "no policy permits it".to_owned(),
+                ([], Some(reason)) => reason.clone(),
+                (policies, None) => format!("policy {}", policies.join(", ")),
+                (policies, Some(reason)) => format!("policy {}: {reason}", policies.join(", ")),
+            };
+            drop(writeln!(text, "  {} × {policies}", denials.count));
+            for example in &denials.examples {
+                drop(writeln!(text, "      {}", super::show::printable(example)));
+            }
+        }
+        if groups.len() > GROUPS {
+            drop(writeln!(text, "  … and {} more groups of denials", groups.len() - GROUPS));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::record::{Counts, Resource};
+
+    fn event(action: &str, path: &str, verdict: Verdict, policies: &[&str], reason: Option<&str>, count: u64) -> Event {
+        Event {
+            action: action.into(),
+            resource: Resource::with_path("File", path.as_bytes()),
+            verdict,
+            mode: Mode::Enforce,
+            policies: policies.iter().map(|id| (*id).to_owned()).collect(),
+            reason: reason.map(str::to_owned),
+            pid: 1,
+            tgid: 1,
+            ppid: 1,
+            uid: 1,
+            exe: "/bin/cat".into(),
+            exe_hex: None,
+            errno: 0,
+            count,
+            generation: 1,
+        }
+    }
+
+    #[test]
+    fn the_report_groups_denials_by_policy() {
+        let mut summary = Summary::default();
+        summary.add(&event("FileRead", "/a", Verdict::Allow, &["system"], None, 1));
+        summary.add(&event("FileRead", "/a", Verdict::Allow, &["system"], None, 40));
+        for path in ["/h/.ssh/id", "/h/.ssh/id", "/h/.ssh/\x1b[2J"] {
+            summary.add(&event("FileRead", path, Verdict::Deny, &["secrets"], Some("keys stay here"), 1));
+        }
+        summary.add(&event("FileWrite", "/etc/x", Verdict::Deny, &[], None, 1));
+        let count = |performed| Counts { performed, ..Counts::default() };
+        let totals = Totals { allow: count(41), deny: count(4) };
+        let ending = Ending { mode: Mode::Enforce, totals: &totals, log: "/l", enforce_hint: "leash run" };
+        let expected = "leash: 41 actions allowed, 4 denied\n  FileRead: 41 allowed, 3 denied\n  FileWrite: 0 allowed, 1 denied\n  \
+            3 × policy secrets: keys stay here\n      FileRead /h/.ssh/id\n      FileRead /h/.ssh/\\u{1b}[2J\n  \
+            1 × no policy permits it\n      FileWrite /etc/x\n  log: /l\n  \
+            next: `leash log show --denied /l`; to allow one of these, add a permit with --policy\n";
+        assert_eq!(summary.report(&ending), expected);
+        let recorded = summary.report(&Ending { mode: Mode::Record, ..ending });
+        assert!(recorded.starts_with("leash: 41 actions allowed, 4 would be denied\n"), "{recorded}");
+        assert!(recorded.contains("then enforce it: leash run"), "{recorded}");
+    }
+
+    #[test]
+    fn what_was_dropped_is_said() {
+        let totals = Totals { allow: Counts { performed: 9, recorded: 2, folded: 0, dropped: 7 }, deny: Counts::default() };
+        let ending = Ending { mode: Mode::Enforce, totals: &totals, log: "/l", enforce_hint: "" };
+        assert!(Summary::default().report(&ending).contains("7 actions were decided but are not in the log"));
+    }
+}

@@ -1,0 +1,67 @@
+//! `leash doctor`: what this machine can do, and what to change.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+
+use super::Global;
+use super::output::{Color, paint};
+use crate::enforce::probe;
+
+/// Version of the JSON form.
+const VERSION: u32 = 1;
+
+/// Check whether this machine can enforce policies, and what to change if not
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    v: u32,
+    ok: bool,
+    backend: Option<&'static str>,
+    checks: Vec<CheckReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct CheckReport<'a> {
+    name: &'a str,
+    ok: bool,
+    found: &'a str,
+    remedy: Option<&'a str>,
+}
+
+pub(super) fn run(args: DoctorArgs, global: Global) -> Result<ExitCode> {
+    let checks = probe::probe();
+    let ok = checks.iter().all(|check| check.ok);
+    let mut out = stdout().lock();
+    if args.json {
+        let checks = checks
+            .iter()
+            .map(|check| CheckReport { name: check.name, ok: check.ok, found: &check.found, remedy: check.remedy.as_deref() })
+            .collect();
+        let report = Report { v: VERSION, ok, backend: ok.then_some("bpf-lsm"), checks };
+        serde_json::to_writer_pretty(&mut out, &report)?;
+        writeln!(out)?;
+    } else {
+        let color = global.color.on(&std::io::stdout());
+        for check in &checks {
+            let (word, tone) = if check.ok { ("ok  ", Color::Green) } else { ("FAIL", Color::Red) };
+            let word = if color { paint(word, tone) } else { word.to_owned() };
+            writeln!(out, "{word} {:<18} {}", check.name, check.found)?;
+            if let Some(remedy) = &check.remedy {
+                let remedy = format!("     → {remedy}");
+                writeln!(out, "{}", if color { paint(&remedy, Color::Yellow) } else { remedy })?;
+            }
+        }
+        writeln!(out, "{}", if ok { "leash run can enforce policies here, with backend bpf-lsm" } else { "leash run cannot enforce policies here" })?;
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,159 @@
+//! `leash run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use super::Global;
+use super::output::{complain, say};
+use crate::daemon::{self, ModeChoice, Notices, RunError, RunRequest};
+
+/// Run a command in a governed container
+///
+/// Every file, program and network action of the command and all its children is decided in the kernel by Cedar policies, and
+/// recorded. Without --policy and --profile the profile `workspace` applies. --policy without --profile takes its place;
+/// with --profile, both apply together. Policies of a `.leash` directory in the workspace always apply, and may only forbid.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: the command's own; 128+n if signal n ended it; 125 if Leash failed, 126 if the command cannot \
+                        be executed, 127 if it is not found; 2 for wrong usage, 3 for an invalid policy.\n\
+                        SIGHUP makes a running session read its policies again.")]
+pub(super) struct RunArgs {
+    /// Policy file, or directory with *.cedar files
+    #[arg(short, long = "policy", value_name = "PATH", env = "LEASH_POLICY", value_delimiter = ':')]
+    policies: Vec<PathBuf>,
+    /// Ready profile
+    #[arg(long, value_name = "NAME", env = "LEASH_PROFILE")]
+    profile: Option<String>,
+    /// Whether the policy's denials take effect, or are only recorded
+    #[arg(long, value_enum, default_value_t, env = "LEASH_MODE")]
+    mode: ModeChoice,
+    /// Name of the agent, in policies and in the log
+    #[arg(long, value_name = "NAME", env = "LEASH_AGENT")]
+    agent: Option<String>,
+    /// JSON file with attributes of the principal
+    #[arg(long, value_name = "FILE", env = "LEASH_PRINCIPAL")]
+    principal: Option<PathBuf>,
+    /// Directory that the command works in, and may write to as far as the policy allows [default: the current one]
+    #[arg(short, long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+    /// Path that can only be read, where it would be writable otherwise
+    #[arg(long = "ro", value_name = "PATH")]
+    read_only: Vec<PathBuf>,
+    /// One more path that can be written to, as far as the policy allows
+    #[arg(long = "rw", value_name = "PATH")]
+    writable: Vec<PathBuf>,
+    /// Variable to pass on, or to set
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    env: Vec<OsString>,
+    /// User to run as, by name or number, with an optional group number after a colon [default: the caller]
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// Where to write the log; the file must not exist [default: below $XDG_STATE_HOME/leash]
+    #[arg(long, value_name = "FILE", env = "LEASH_LOG_FILE")]
+    log: Option<PathBuf>,
+    /// What enforces the policy
+    #[arg(long, value_enum, default_value_t, env = "LEASH_BACKEND")]
+    backend: Backend,
+    /// Read policies again when their files change
+    #[arg(long)]
+    watch: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Backend {
+    /// The strongest that this machine has
+    #[default]
+    Auto,
+    /// BPF programs on LSM hooks
+    BpfLsm,
+}
+
+pub(super) fn run(args: RunArgs, global: Global) -> Result<ExitCode> {
+    // There is one backend so far, so both names mean it; doctor says what is missing where it can't be had.
+    let (Backend::Auto | Backend::BpfLsm) = args.backend;
+    let request = RunRequest {
+        policies: args.policies,
+        profile: args.profile,
+        mode: args.mode,
+        agent: args.agent,
+        principal: args.principal,
+        workspace: args.workspace,
+        read_only: args.read_only,
+        writable: args.writable,
+        env: args.env,
+        user: args.user,
+        log: args.log,
+        watch: args.watch,
+        command: args.command,
+    };
+    let mut words = Words { raw: false, quiet: global.quiet };
+    Ok(match daemon::run(&request, &mut words) {
+        Ok(outcome) => {
+            if let Some(error) = &outcome.error {
+                complain(&format!("the session was ended: {error}"));
+            }
+            if !global.quiet {
+                say(outcome.report.trim_end());
+            }
+            exit_code(outcome.status)
+        }
+        Err(error) => {
+            complain(&describe(&error));
+            exit_code(error.exit_status())
+        }
+    })
+}
+
+fn exit_code(status: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
+}
+
+/// The error in full: policy diagnostics with their places and snippets.
+fn describe(error: &RunError) -> String {
+    match error {
+        RunError::Policy(faults) => {
+            let mut text = String::new();
+            let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor());
+            match handler.render_report(&mut text, faults.as_ref()) {
+                Ok(()) => text.trim_end().to_owned(),
+                Err(_) => faults.to_string(),
+            }
+        }
+        error => error.to_string(),
+    }
+}
+
+/// Prints what happens while the session runs.
+struct Words {
+    raw: bool,
+    quiet: bool,
+}
+
+impl Words {
+    fn print(&self, text: &str) {
+        let text = format!("leash: {text}");
+        say(&if self.raw { text.replace('\n', "\r\n") + "\r" } else { text });
+    }
+}
+
+impl Notices for Words {
+    fn raw_terminal(&mut self, raw: bool) {
+        self.raw = raw;
+    }
+
+    fn info(&mut self, text: &str) {
+        if !self.quiet {
+            self.print(text);
+        }
+    }
+
+    fn refused(&mut self, error: &RunError) {
+        self.print(&format!("the policy was not reloaded, the old one stays: {}", describe(error)));
+    }
+}

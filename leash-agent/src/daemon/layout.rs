@@ -1,0 +1,198 @@
+//! What of the host a session can write to, and what it reads its policy's variables from.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use leash_policy::Variables;
+
+use super::{RunError, RunRequest};
+use crate::sandbox::plan::{Bind, Identity, order_binds};
+
+/// Caches of tools below the home directory. They stay writable, or ordinary builds would fail; the policy says what in them is
+/// not (programs on PATH, credentials).
+const CACHES: &[&str] = &[
+    ".cache", ".npm", ".yarn", ".pnpm-store", ".local/share/pnpm", ".local/state/pnpm", ".local/share/uv", ".cargo/registry",
+    ".cargo/git", ".cargo/.package-cache", ".cargo/.package-cache-mutate", ".cargo/.global-cache", "go/pkg", ".gradle",
+    ".m2/repository", ".nuget", ".bun/install/cache", ".ivy2", ".sbt", ".stack", ".cabal", ".hex", ".mix",
+];
+
+/// Where agents keep their state below the home directory, by the agent's name.
+const AGENT_STATE: &[(&str, &[&str])] = &[
+    ("claude", &[".claude", ".claude.json"]),
+    ("codex", &[".codex"]),
+    ("gemini", &[".gemini"]),
+    ("aider", &[".aider", ".aider.conf.yml"]),
+    ("mini-swe-agent", &[".config/mini-swe-agent"]),
+];
+
+/// Directory of a project with policies that narrow a session. Never writable in one.
+pub(super) const PROJECT_DIR: &str = ".leash";
+
+/// Where the session works, and its binds.
+#[derive(Debug)]
+pub(super) struct Layout {
+    pub(super) workspace: PathBuf,
+    pub(super) binds: Vec<Bind>,
+    pub(super) private_tmp: bool,
+}
+
+impl Layout {
+    pub(super) fn new(request: &RunRequest, user: &Identity, agent: &str) -> Result<Self, RunError> {
+        let workspace = workspace(request.workspace.as_deref())?;
+        let mut binds = Vec::new();
+        let home = user.home.canonicalize().unwrap_or_else(|_| user.home.clone());
+        let state = AGENT_STATE.iter().find(|(name, _)| *name == agent).map_or(&[] as &[&str], |(_, paths)| paths);
+        for name in CACHES.iter().chain(state) {
+            let path = home.join(name);
+            // A symlink could lead anywhere, and would give its target a second path.
+            if path.canonicalize().is_ok_and(|real| real == path) {
+                binds.push(Bind { path, writable: true });
+            }
+        }
+        binds.push(Bind { path: workspace.clone(), writable: true });
+        for path in &request.writable {
+            binds.push(Bind { path: bindable(path)?, writable: true });
+        }
+        let project = workspace.join(PROJECT_DIR);
+        if project.canonicalize().is_ok_and(|real| real == project) {
+            binds.push(Bind { path: project, writable: false });
+        }
+        for path in &request.read_only {
+            binds.push(Bind { path: bindable(path)?, writable: false });
+        }
+        let binds = order_binds(binds);
+        let private_tmp = !binds.iter().any(|bind| bind.path == Path::new("/tmp"));
+        Ok(Self { workspace, binds, private_tmp })
+    }
+
+    /// Makes `path` (a file that the session must not change) readable only, if it lies where the session can write.
+    pub(super) fn protect(&mut self, path: &Path) {
+        if crate::sandbox::plan::is_writable(&self.binds, path) {
+            self.binds.push(Bind { path: path.to_owned(), writable: false });
+            self.binds = order_binds(std::mem::take(&mut self.binds));
+        }
+    }
+}
+
+fn workspace(chosen: Option<&Path>) -> Result<PathBuf, RunError> {
+    let chosen = chosen.unwrap_or(Path::new("."));
+    let fault = |fault: String| RunError::Workspace { path: chosen.to_owned(), fault };
+    let path = chosen.canonicalize().map_err(|error| fault(format!("cannot be used: {error}")))?;
+    if !path.is_dir() {
+        return Err(fault("is not a directory".into()));
+    }
+    if path.to_str().is_none() {
+        return Err(fault("has a name that is not UTF-8, so no policy could speak of it".into()));
+    }
+    if path == Path::new("/") || is_special(&path) {
+        return Err(fault(format!("is `{}`, which cannot be a workspace; choose a project's directory", path.display())));
+    }
+    Ok(path)
+}
+
+fn bindable(path: &Path) -> Result<PathBuf, RunError> {
+    let fault = |fault: String| RunError::Bind { path: path.to_owned(), fault };
+    let real = path.canonicalize().map_err(|error| fault(error.to_string()))?;
+    if real.to_str().is_none() {
+        return Err(fault("its name is not UTF-8, so no policy could speak of it".into()));
+    }
+    if real == Path::new("/") || is_special(&real) {
+        return Err(fault("it is the container's own".into()));
+    }
+    Ok(real)
+}
+
+/// Trees that every session has its own of.
+fn is_special(path: &Path) -> bool {
+    ["/proc", "/sys", "/dev", crate::sandbox::RUNTIME_DIR].iter().any(|tree| path.starts_with(tree))
+}
+
+/// The variables that policies may name.
+pub(super) fn variables(workspace: &Path, user: &Identity) -> Variables {
+    let home = user.home.canonicalize().unwrap_or_else(|_| user.home.clone());
+    let below = |name: &str| home.join(name).to_string_lossy().into_owned();
+    let mut values: BTreeMap<String, String> = [
+        ("HOME", home.to_string_lossy().into_owned()),
+        ("WORKSPACE", workspace.to_string_lossy().into_owned()),
+        ("TMPDIR", "/tmp".to_owned()),
+        ("USER", user.name.clone()),
+        ("UID", user.uid.to_string()),
+        ("XDG_CONFIG_HOME", below(".config")),
+        ("XDG_CACHE_HOME", below(".cache")),
+        ("XDG_DATA_HOME", below(".local/share")),
+        ("XDG_STATE_HOME", below(".local/state")),
+        ("XDG_RUNTIME_DIR", format!("/run/user/{}", user.uid)),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    let resolvers = resolvers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+    for (index, address) in resolvers.into_iter().enumerate() {
+        values.insert(format!("DNS{}", index + 1), address);
+    }
+    Variables(values)
+}
+
+/// The first three name servers of resolv.conf(5); loopback, its default, where there are fewer.
+fn resolvers(text: &str) -> [String; 3] {
+    let mut found = text.lines().filter_map(|line| {
+        let address = line.strip_prefix("nameserver")?.split_whitespace().next()?;
+        address.parse::<std::net::IpAddr>().ok().map(|address| address.to_string())
+    });
+    std::array::from_fn(|_| found.next().unwrap_or_else(|| "127.0.0.1".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(home: &Path) -> Identity {
+        Identity { uid: 1000, gid: 1000, groups: vec![1000], name: "ann".into(), home: home.into(), shell: "/bin/sh".into() }
+    }
+
+    #[test]
+    fn caches_and_the_workspace_are_writable_and_project_policies_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().canonicalize().unwrap();
+        let workspace = home.join("w");
+        for path in [".cache", ".claude", "w/.leash", "elsewhere"] {
+            fs::create_dir_all(home.join(path)).unwrap();
+        }
+        std::os::unix::fs::symlink(home.join("elsewhere"), home.join(".npm")).unwrap();
+        let request = RunRequest { workspace: Some(workspace.clone()), ..RunRequest::default() };
+        let layout = Layout::new(&request, &user(&home), "claude").unwrap();
+        let expected = [(".cache", true), (".claude", true), ("w", true), ("w/.leash", false)];
+        let expected: Vec<Bind> = expected.iter().map(|(name, writable)| Bind { path: home.join(name), writable: *writable }).collect();
+        assert_eq!(layout.binds, expected);
+        assert!(layout.private_tmp);
+    }
+
+    #[test]
+    fn impossible_workspaces_are_refused() {
+        for bad in ["/", "/proc", "/dev/shm", "/etc/passwd", "/no/such/dir"] {
+            let request = RunRequest { workspace: Some(bad.into()), ..RunRequest::default() };
+            let error = Layout::new(&request, &user(Path::new("/nonexistent")), "agent").unwrap_err();
+            assert_eq!(error.exit_status(), 2, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_protected_file_is_not_writable() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().canonicalize().unwrap().join("policy.cedar");
+        fs::write(&file, "").unwrap();
+        let request = RunRequest { workspace: Some(dir.path().into()), ..RunRequest::default() };
+        let mut layout = Layout::new(&request, &user(Path::new("/nonexistent")), "agent").unwrap();
+        layout.protect(&file);
+        layout.protect(Path::new("/etc/hosts"));
+        assert!(!crate::sandbox::plan::is_writable(&layout.binds, &file));
+        assert_eq!(layout.binds.len(), 2);
+    }
+
+    #[test]
+    fn name_servers_are_read() {
+        let text = "# nameserver 1.1.1.1\nnameserver 10.0.0.2\nnameserver bad\nnameserver fe80::1\n";
+        assert_eq!(resolvers(text), ["10.0.0.2", "fe80::1", "127.0.0.1"]);
+    }
+}

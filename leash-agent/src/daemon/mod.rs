@@ -1,0 +1,147 @@
+//! One session from start to end: compiles the policy, makes the container, installs enforcement, and takes everything down again.
+//!
+//! The order is what makes it safe: the log exists before the container, the container before enforcement (which needs its
+//! cgroup), and enforcement before the command's first instruction. On the way down it is reversed, and whatever fails, the
+//! session's processes die first. Words for people leave through [`Notices`]; this module prints nothing.
+
+mod convert;
+mod layout;
+mod policies;
+mod pump;
+mod recorder;
+mod request;
+mod session;
+mod watch;
+
+pub use request::{ModeChoice, RunRequest};
+pub use session::{default_log_dir, run};
+
+use std::path::PathBuf;
+
+use crate::audit::log::LogError;
+use crate::enforce::EnforceError;
+use crate::sandbox::{EXIT_LEASH, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SandboxError};
+
+/// Takes what a person should see while the session runs.
+pub trait Notices {
+    /// The session's own terminal is in use (or no longer), so that lines need a carriage return.
+    fn raw_terminal(&mut self, raw: bool);
+    /// A line about something that went as asked.
+    fn info(&mut self, text: &str);
+    /// A policy that was refused while the session runs.
+    fn refused(&mut self, error: &RunError);
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Exit status for the caller.
+    pub status: i32,
+    /// The report for people.
+    pub report: String,
+    /// Why the session was ended, if not by its command.
+    pub error: Option<RunError>,
+}
+
+/// Why a session didn't start, or was ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Not root.
+    #[error("leash run needs root to make a container and to load BPF programs; use `sudo leash run …`: the command still runs as you")]
+    Privileges,
+    /// The workspace can't be one.
+    #[error("the workspace `{}` {fault}", path.display())]
+    Workspace {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        fault: String,
+    },
+    /// A path of `--ro` or `--rw`.
+    #[error("`{}` cannot be bound into the container: {fault}", path.display())]
+    Bind {
+        /// The path.
+        path: PathBuf,
+        /// What is wrong.
+        fault: String,
+    },
+    /// There is no such profile.
+    #[error("there is no profile `{name}`; there are {known}")]
+    Profile {
+        /// What was asked for.
+        name: String,
+        /// What can be asked for.
+        known: String,
+    },
+    /// A policy or principal file can't be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The principal is no principal.
+    #[error("`{}` is no principal: {source}", path.display())]
+    Principal {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The policy can't be enforced.
+    #[error(transparent)]
+    Policy(Box<leash_policy::Diagnostics>),
+    /// A policy of the project permits something.
+    #[error("`{source_name}` permits something (policy `{policy}`); policies of a project's .leash directory may only forbid, give it with --policy instead")]
+    Widens {
+        /// The source.
+        source_name: String,
+        /// The policy.
+        policy: String,
+    },
+    /// A policy file could have been changed by the agent.
+    #[error("`{}` was not read again: it lies where the agent can write; move it out of the workspace, or into its .leash directory", .0.display())]
+    Writable(PathBuf),
+    /// The command isn't there.
+    #[error("cannot find the command `{0}`")]
+    NotFound(String),
+    /// The command isn't executable.
+    #[error("cannot execute `{0}`: it is not an executable file")]
+    NotExecutable(String),
+    /// The log can't be kept.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The container can't be made or kept.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// Enforcement can't be had or kept.
+    #[error(transparent)]
+    Enforce(#[from] EnforceError),
+    /// A system call failed.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was attempted, as an infinitive.
+        action: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+impl RunError {
+    /// The exit status that stands for it.
+    pub fn exit_status(&self) -> i32 {
+        match self {
+            Self::Profile { .. } | Self::Workspace { .. } | Self::Bind { .. } => 2,
+            Self::Sandbox(SandboxError::NoUser(_) | SandboxError::BadVariable(..)) => 2,
+            Self::Policy(_) | Self::Principal { .. } | Self::Widens { .. } | Self::Read { .. } => 3,
+            Self::NotFound(_) => EXIT_NOT_FOUND,
+            Self::NotExecutable(_) => EXIT_NOT_EXECUTABLE,
+            _ => EXIT_LEASH,
+        }
+    }
+
+    pub(crate) fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::System { action, source }
+    }
+}

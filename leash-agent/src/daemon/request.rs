@@ -1,0 +1,56 @@
+//! What a session is asked to be.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::audit::record::Mode;
+
+/// The mode as people choose it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ModeChoice {
+    /// What the policy denies fails.
+    #[default]
+    Enforce,
+    /// Nothing is denied; the log says what would be.
+    Record,
+}
+
+impl From<ModeChoice> for Mode {
+    fn from(choice: ModeChoice) -> Self {
+        match choice {
+            ModeChoice::Enforce => Self::Enforce,
+            ModeChoice::Record => Self::Record,
+        }
+    }
+}
+
+/// Everything that `leash run` was told.
+#[derive(Clone, Debug, Default)]
+pub struct RunRequest {
+    /// Policy files, or directories of them. Without a profile, they replace the default one.
+    pub policies: Vec<PathBuf>,
+    /// A ready profile.
+    pub profile: Option<String>,
+    /// Enforce or record.
+    pub mode: ModeChoice,
+    /// Name of the agent in policies and in the log.
+    pub agent: Option<String>,
+    /// File with the principal's attributes.
+    pub principal: Option<PathBuf>,
+    /// The workspace; the current directory if not given.
+    pub workspace: Option<PathBuf>,
+    /// Paths that are readable only, inside of what is writable.
+    pub read_only: Vec<PathBuf>,
+    /// More writable paths.
+    pub writable: Vec<PathBuf>,
+    /// Variables to set or pass.
+    pub env: Vec<OsString>,
+    /// Who to run as.
+    pub user: Option<String>,
+    /// Where the log goes.
+    pub log: Option<PathBuf>,
+    /// Whether policies are read again when their files change.
+    pub watch: bool,
+    /// The command; at least one word.
+    pub command: Vec<OsString>,
+}

@@ -1,0 +1,338 @@
+//! The order of things, from the request to the report.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+
+use super::layout::{self, Layout};
+use super::policies::{self, Policies, Ready};
+use super::pump::{Pump, Streams};
+use super::recorder::{Recorded, Recorder};
+use super::{Notices, Outcome, RunError, RunRequest, convert};
+use crate::audit::log::{LogError, LogWriter, create_log_dir};
+use crate::audit::record::{Body, Mode, SessionEnd, SessionStart};
+use crate::audit::summary::Ending;
+use crate::audit::time::compact;
+use crate::enforce::{Engine, SessionSpec};
+use crate::sandbox::cgroup::Cgroup;
+use crate::sandbox::plan::{Identity, Plan};
+use crate::sandbox::{Container, EXIT_LEASH, StateDir, env, user};
+
+/// Name of the one backend there is, as the log has it.
+const BACKEND: &str = "bpf-lsm";
+
+/// Runs one session. An error means that nothing of the command ran.
+pub fn run(request: &RunRequest, notices: &mut dyn Notices) -> Result<Outcome, RunError> {
+    let prepared = Prepared::new(request)?;
+    if !Uid::effective().is_root() {
+        return Err(RunError::Privileges);
+    }
+    let session = session_id()?;
+    let environment = env::build(std::env::vars_os(), &request.env, &prepared.user, &session)?;
+    find_command(&request.command, &environment, &prepared.layout.workspace)?;
+    let engine = Engine::open()?;
+    prepared.start(request, &session, environment, &engine, notices)
+}
+
+/// What can be found out without changing anything.
+struct Prepared {
+    user: Identity,
+    layout: Layout,
+    policies: Policies,
+    ready: Ready,
+}
+
+impl Prepared {
+    fn new(request: &RunRequest) -> Result<Self, RunError> {
+        let variable = |name| std::env::var(name).ok();
+        let user = match &request.user {
+            Some(text) => user::named(text)?,
+            None => user::caller(variable("SUDO_UID").as_deref(), variable("SUDO_GID").as_deref())?,
+        };
+        let principal = policies::principal(request, &user)?;
+        let mut layout = Layout::new(request, &user, &principal.name)?;
+        let variables = layout::variables(&layout.workspace, &user);
+        let policies = Policies::new(request, &layout.workspace, variables, principal)?;
+        let ready = policies.compile(1)?;
+        for path in policies.protected() {
+            layout.protect(path);
+        }
+        Ok(Self { user, layout, policies, ready })
+    }
+
+    fn start(
+        self,
+        request: &RunRequest,
+        session: &str,
+        environment: Vec<Vec<u8>>,
+        engine: &Engine,
+        notices: &mut dyn Notices,
+    ) -> Result<Outcome, RunError> {
+        let Self { user, mut layout, policies, ready } = self;
+        let mode = Mode::from(request.mode);
+        let mut log = open_log(request, &user, session, &policies.principal().name)?;
+        if let Ok(path) = log.path().canonicalize() {
+            layout.protect(&path);
+        }
+        let started = Instant::now();
+        // From here on the order of declarations is the order of taking down, reversed.
+        let signals = super::pump::block_signals()?;
+        let state = StateDir::create(session)?;
+        let cgroup = Cgroup::create(session)?;
+        let (streams, stdio) = Streams::new()?;
+        let plan = Plan {
+            session: session.to_owned(),
+            state_dir: state.path().to_owned(),
+            cgroup_mount: cgroup.mount().to_owned(),
+            cgroup_path: cgroup.path().to_owned(),
+            binds: layout.binds.clone(),
+            private_tmp: layout.private_tmp,
+            user: user.clone(),
+            workdir: layout.workspace.clone(),
+            argv: request.command.iter().map(|word| word.as_bytes().to_vec()).collect(),
+            env: environment,
+            terminal: streams.terminal(),
+        };
+        let mut container = Container::create(Path::new("/proc/self/exe"), plan, stdio)?;
+        let kernel = engine.register(SessionSpec {
+            cgroup: &cgroup.dir(),
+            init_pid: container.init_pid(),
+            mode: convert::kernel_mode(mode),
+            image: ready.compiled.image(),
+            generation: ready.set.generation,
+        })?;
+        log.append(SystemTime::now(), start_record(request, &user, &layout, &policies, &ready))?;
+        log.flush()?;
+        let (alarm, alarm_end) = UnixStream::pair().map_err(RunError::system("create a socket"))?;
+        let recorder = Recorder::start(kernel, log, ready, mode, alarm_end)?;
+
+        let ended = {
+            let mut reloads = Reloads { policies: &policies, layout: &layout, recorder: &recorder, generation: 1 };
+            let watched = if request.watch { policies.watched() } else { Vec::new() };
+            let mut pump = Pump::new(&mut container, signals, streams, alarm, &watched)?;
+            pump.run(&mut |notices| reloads.reload(notices), notices)
+        };
+        // Whatever happened: first nothing of the session runs any more, then the record of it is closed.
+        let killed = cgroup.kill();
+        drop(container);
+        let mut recorded = recorder.stop()?;
+        if let Some(error) = ended.error {
+            recorded.error.get_or_insert(error);
+        }
+        if let Err(error) = killed {
+            recorded.error.get_or_insert(error.into());
+        }
+        let outcome = finish(request, recorded, ended.status, mode, started);
+        drop(cgroup);
+        drop(state);
+        outcome
+    }
+}
+
+/// Reads policies again while a session runs.
+struct Reloads<'a> {
+    policies: &'a Policies,
+    layout: &'a Layout,
+    recorder: &'a Recorder,
+    generation: u32,
+}
+
+impl Reloads<'_> {
+    fn reload(&mut self, notices: &mut dyn Notices) {
+        match self.policies.recompile(self.generation + 1, &self.layout.binds) {
+            Ok(ready) => {
+                self.generation += 1;
+                notices.info(&format!("policy reloaded ({} policies)", ready.set.policies));
+                self.recorder.install(ready);
+            }
+            Err(error) => {
+                self.recorder.refused(error.to_string());
+                notices.refused(&error);
+            }
+        }
+    }
+}
+
+fn finish(request: &RunRequest, recorded: Recorded, status: i32, mode: Mode, started: Instant) -> Result<Outcome, RunError> {
+    let Recorded { mut log, summary, totals, error } = recorded;
+    let status = if error.is_some() { EXIT_LEASH } else { status };
+    let end = SessionEnd {
+        status,
+        error: error.as_ref().map(ToString::to_string),
+        seconds: started.elapsed().as_secs_f64(),
+        totals,
+        actions: summary.actions().clone(),
+    };
+    let path = log.path().to_owned();
+    // A log that can't be written to any more is the error that is reported already.
+    let written = log.append(SystemTime::now(), Body::SessionEnd(Box::new(end))).and_then(|()| log.finish().map(drop));
+    let error = match (error, written) {
+        (None, Err(failed)) => Some(failed.into()),
+        (error, _) => error,
+    };
+    let status = if error.is_some() { EXIT_LEASH } else { status };
+    let log = path.to_string_lossy().into_owned();
+    let ending = Ending { mode, totals: &totals, log: &log, enforce_hint: &enforce_hint(request) };
+    Ok(Outcome { status, report: summary.report(&ending), error })
+}
+
+/// How to run the same command in enforce mode.
+fn enforce_hint(request: &RunRequest) -> String {
+    let command: Vec<String> = request.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut options = String::new();
+    for policy in &request.policies {
+        options.push_str(&format!("--policy {} ", policy.display()));
+    }
+    if let Some(profile) = &request.profile {
+        options.push_str(&format!("--profile {profile} "));
+    }
+    format!("leash run {options}-- {}", command.join(" "))
+}
+
+fn start_record(request: &RunRequest, user: &Identity, layout: &Layout, policies: &Policies, ready: &Ready) -> Body {
+    let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
+    Body::SessionStart(Box::new(SessionStart {
+        leash: env!("CARGO_PKG_VERSION").to_owned(),
+        backend: BACKEND.to_owned(),
+        kernel: kernel.unwrap_or_default(),
+        mode: request.mode.into(),
+        command: request.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        workspace: layout.workspace.to_string_lossy().into_owned(),
+        user: user.name.clone(),
+        uid: user.uid,
+        profile: policies.profile_name().map(str::to_owned),
+        principal: serde_json::to_value(policies.principal()).unwrap_or_default(),
+        policies: ready.set.clone(),
+    }))
+}
+
+/// A name that sorts by time and doesn't repeat.
+fn session_id() -> Result<String, RunError> {
+    let mut random = [0; 4];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut random))
+        .map_err(RunError::system("read random numbers"))?;
+    Ok(format!("{}-{}", compact(SystemTime::now()), crate::audit::record::hex(&random)))
+}
+
+fn open_log(request: &RunRequest, user: &Identity, session: &str, agent: &str) -> Result<LogWriter, LogError> {
+    let owner = (user.uid, user.gid);
+    match &request.log {
+        Some(path) => LogWriter::create(path, owner, session, agent),
+        None => {
+            let (dir, theirs) = log_dir(user);
+            // Below a home directory we do what its user could do, so that no link in it leads us elsewhere.
+            let _as_user = theirs.then(|| FileSystemUser::become_user(user));
+            create_log_dir(&dir, owner)?;
+            LogWriter::create(&dir.join(format!("{session}.jsonl")), owner, session, agent)
+        }
+    }
+}
+
+/// The directory where the caller's logs are kept.
+pub fn default_log_dir() -> Option<PathBuf> {
+    let variable = |name| std::env::var(name).ok();
+    let user = user::caller(variable("SUDO_UID").as_deref(), variable("SUDO_GID").as_deref()).ok()?;
+    Some(log_dir(&user).0)
+}
+
+/// Directory of logs, and whether it belongs to the user.
+fn log_dir(user: &Identity) -> (PathBuf, bool) {
+    let own = Uid::current().as_raw() == user.uid;
+    let state = std::env::var_os("XDG_STATE_HOME").filter(|_| own).map(PathBuf::from).filter(|path| path.is_absolute());
+    match state {
+        Some(state) => (state.join("leash"), true),
+        None if user.home.is_dir() && user.home != Path::new("/") => (user.home.join(".local/state/leash"), true),
+        None => ("/var/log/leash".into(), false),
+    }
+}
+
+/// This thread's file system user, until dropped.
+struct FileSystemUser {
+    before: (Uid, Gid),
+}
+
+impl FileSystemUser {
+    fn become_user(user: &Identity) -> Self {
+        let gid = setfsgid(Gid::from_raw(user.gid));
+        let uid = setfsuid(Uid::from_raw(user.uid));
+        Self { before: (uid, gid) }
+    }
+}
+
+impl Drop for FileSystemUser {
+    fn drop(&mut self) {
+        setfsuid(self.before.0);
+        setfsgid(self.before.1);
+    }
+}
+
+/// Finds the command as the session will, so that a typing error starts nothing.
+fn find_command(command: &[std::ffi::OsString], env: &[Vec<u8>], workspace: &Path) -> Result<(), RunError> {
+    let name = command.first().map_or(OsStr::new(""), |name| name.as_os_str());
+    let shown = || name.to_string_lossy().into_owned();
+    let candidates: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
+        vec![workspace.join(name)]
+    } else {
+        let path = env.iter().find_map(|entry| entry.strip_prefix(b"PATH=")).unwrap_or_default();
+        std::env::split_paths(OsStr::from_bytes(path)).map(|dir| workspace.join(dir).join(name)).collect()
+    };
+    let mut found = false;
+    for candidate in candidates {
+        if let Ok(metadata) = candidate.metadata()
+            && !name.is_empty()
+        {
+            if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
+                return Ok(());
+            }
+            found = true;
+        }
+    }
+    Err(if found { RunError::NotExecutable(shown()) } else { RunError::NotFound(shown()) })
+}
+
+/// Makes a second descriptor for one of ours.
+pub(super) fn duplicate(fd: impl AsFd) -> Result<OwnedFd, RunError> {
+    fd.as_fd().try_clone_to_owned().map_err(RunError::system("duplicate a descriptor"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(name: &str) -> Result<(), RunError> {
+        find_command(&[name.into()], &[b"PATH=/usr/bin:/bin".to_vec()], Path::new("/etc"))
+    }
+
+    #[test]
+    fn commands_are_found_as_the_session_will() {
+        assert!(find("sh").is_ok());
+        assert!(find("/bin/sh").is_ok());
+        assert!(matches!(find("no-such-command"), Err(RunError::NotFound(_))));
+        assert!(matches!(find(""), Err(RunError::NotFound(_))));
+        assert!(matches!(find("./passwd"), Err(RunError::NotExecutable(_))));
+        assert!(matches!(find("/etc"), Err(RunError::NotExecutable(_))));
+    }
+
+    #[test]
+    fn session_names_do_not_repeat() {
+        assert_ne!(session_id().unwrap(), session_id().unwrap());
+    }
+
+    #[test]
+    fn the_hint_repeats_the_options() {
+        let request = RunRequest {
+            policies: vec!["p.cedar".into()],
+            profile: Some("codex".into()),
+            command: vec!["codex".into(), "exec".into()],
+            ..RunRequest::default()
+        };
+        assert_eq!(enforce_hint(&request), "leash run --policy p.cedar --profile codex -- codex exec");
+    }
+}

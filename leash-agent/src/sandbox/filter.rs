@@ -1,0 +1,203 @@
+//! The second seccomp filter: what depends on a system call's arguments.
+//!
+//! libseccomp compares whole 64-bit arguments, but the kernel reads an ioctl's command or clone's flags from the lower half, so
+//! a set upper half would slip past "not equal". Hence a small classic BPF program of our own that loads the lower halves.
+
+use nix::errno::Errno;
+use nix::libc;
+
+/// `AUDIT_ARCH_X86_64`, linux/audit.h.
+const ARCH_X86_64: u32 = 0xc000_003e;
+/// `__X32_SYSCALL_BIT`, asm/unistd.h.
+const X32: u32 = 0x4000_0000;
+/// Every `CLONE_NEW…` flag of clone(2); `CLONE_NEWTIME` shares its bit with the exit signal there.
+const CLONE_NAMESPACES: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u32;
+/// Personalities that change nothing (and the query): plain, `PER_LINUX32`, and either with `UNAME26`.
+const PERSONALITIES: [u32; 5] = [0, 0x0008, 0x0002_0000, 0x0002_0008, 0xffff_ffff];
+
+/// Offsets in `struct seccomp_data`, linux/seccomp.h, little-endian.
+mod offset {
+    pub(super) const NUMBER: u32 = 0;
+    pub(super) const ARCH: u32 = 4;
+    /// Lower half of argument `n`.
+    pub(super) const fn argument(n: u32) -> u32 {
+        16 + 8 * n
+    }
+}
+
+const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+
+/// What one rule looks for in the lower half of an argument.
+enum Test {
+    /// Refuse if it equals one of these.
+    AnyOf(&'static [u32]),
+    /// Refuse unless it equals one of these.
+    NoneOf(&'static [u32]),
+    /// Refuse if any of these bits is set.
+    Bits(u32),
+}
+
+struct Rule {
+    call: i64,
+    argument: u32,
+    test: Test,
+}
+
+const RULES: &[Rule] = &[
+    Rule { call: libc::SYS_clone, argument: 0, test: Test::Bits(CLONE_NAMESPACES) },
+    // Typing into another's terminal, and the console's selection.
+    Rule { call: libc::SYS_ioctl, argument: 1, test: Test::AnyOf(&[libc::TIOCSTI as u32, libc::TIOCLINUX as u32]) },
+    Rule { call: libc::SYS_personality, argument: 0, test: Test::NoneOf(&PERSONALITIES) },
+    // Would let a process claim another program's file as its own.
+    Rule { call: libc::SYS_prctl, argument: 0, test: Test::AnyOf(&[libc::PR_SET_MM as u32]) },
+];
+
+/// The program.
+fn program() -> Vec<libc::sock_filter> {
+    let mut code = vec![
+        load(offset::ARCH),
+        jump_equal(ARCH_X86_64, 1, 0),
+        give(KILL),
+        load(offset::NUMBER),
+        // x32 numbers have the bit set; -1, which a tracer uses to skip a call, too.
+        statement(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, X32, 0, 1),
+        give(KILL),
+    ];
+    for rule in RULES {
+        let body = rule_body(rule);
+        code.push(load(offset::NUMBER));
+        code.push(jump_equal(rule.call as u32, 0, body.len() as u8));
+        code.extend(body);
+    }
+    code.push(give(ALLOW));
+    code
+}
+
+fn rule_body(rule: &Rule) -> Vec<libc::sock_filter> {
+    let mut body = vec![load(offset::argument(rule.argument))];
+    match rule.test {
+        Test::Bits(bits) => {
+            body.push(statement(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, bits, 0, 1));
+            body.extend([give(EPERM), give(ALLOW)]);
+        }
+        Test::AnyOf(values) | Test::NoneOf(values) => {
+            for (index, value) in values.iter().enumerate() {
+                let to_hit = (values.len() - index) as u8;
+                body.push(jump_equal(*value, to_hit, 0));
+            }
+            let (miss, hit) = if matches!(rule.test, Test::AnyOf(_)) { (ALLOW, EPERM) } else { (EPERM, ALLOW) };
+            body.extend([give(miss), give(hit)]);
+        }
+    }
+    body
+}
+
+fn statement(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+fn load(offset: u32) -> libc::sock_filter {
+    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0)
+}
+
+fn jump_equal(value: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, jt, jf)
+}
+
+fn give(action: u32) -> libc::sock_filter {
+    statement(libc::BPF_RET | libc::BPF_K, action, 0, 0)
+}
+
+/// Installs the filter on this process, which must have no-new-privileges set.
+pub(super) fn install() -> Result<(), Errno> {
+    let mut code = program();
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
+    // SAFETY: `program` points to `code`, which lives through the call; the kernel copies it.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    Errno::result(result).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the program as the kernel would.
+    fn run(arch: u32, number: u32, arguments: [u64; 2]) -> u32 {
+        let mut data = Vec::new();
+        data.extend(number.to_le_bytes());
+        data.extend(arch.to_le_bytes());
+        data.extend([0; 8]);
+        for argument in arguments {
+            data.extend(argument.to_le_bytes());
+        }
+        let code = program();
+        let (mut at, mut accumulator) = (0, 0u32);
+        loop {
+            let step = code[at];
+            at += 1;
+            let taken = match u32::from(step.code) & !(libc::BPF_K) {
+                c if c == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS => {
+                    let from = step.k as usize;
+                    accumulator = u32::from_le_bytes(data[from..from + 4].try_into().unwrap());
+                    continue;
+                }
+                c if c == libc::BPF_RET => return step.k,
+                c if c == libc::BPF_JMP | libc::BPF_JEQ => accumulator == step.k,
+                c if c == libc::BPF_JMP | libc::BPF_JGE => accumulator >= step.k,
+                c if c == libc::BPF_JMP | libc::BPF_JSET => accumulator & step.k != 0,
+                other => panic!("instruction {other:#x}"),
+            };
+            at += usize::from(if taken { step.jt } else { step.jf });
+        }
+    }
+
+    fn native(call: i64, first: u64, second: u64) -> u32 {
+        run(ARCH_X86_64, call as u32, [first, second])
+    }
+
+    #[test]
+    fn other_architectures_die() {
+        assert_eq!(run(0x4000_0003, 5, [0, 0]), KILL);
+        assert_eq!(run(ARCH_X86_64, X32 | 1, [0, 0]), KILL);
+        assert_eq!(run(ARCH_X86_64, 1, [0, 0]), ALLOW);
+    }
+
+    #[test]
+    fn upper_halves_do_not_slip_past() {
+        let high = 1 << 40;
+        for (call, first, second) in [
+            (libc::SYS_ioctl, 0, libc::TIOCSTI),
+            (libc::SYS_ioctl, 0, libc::TIOCSTI | high),
+            (libc::SYS_ioctl, 0, libc::TIOCLINUX),
+            (libc::SYS_clone, libc::CLONE_NEWUSER as u64 | high, 0),
+            (libc::SYS_clone, (libc::CLONE_NEWNS | libc::SIGCHLD) as u64, 0),
+            (libc::SYS_personality, 0x0040_0000, 0),
+            (libc::SYS_prctl, libc::PR_SET_MM as u64, 0),
+        ] {
+            assert_eq!(native(call, first, second), EPERM, "{call} {first:#x} {second:#x}");
+        }
+    }
+
+    #[test]
+    fn ordinary_use_goes_on() {
+        for (call, first, second) in [
+            (libc::SYS_ioctl, 0, libc::TCGETS),
+            (libc::SYS_ioctl, 0, libc::TIOCSCTTY),
+            (libc::SYS_clone, libc::SIGCHLD as u64, 0),
+            (libc::SYS_personality, 0xffff_ffff, 0),
+            (libc::SYS_personality, 0, 0),
+            (libc::SYS_prctl, libc::PR_SET_NAME as u64, 0),
+            (libc::SYS_openat, 0, 0),
+        ] {
+            assert_eq!(native(call, first, second), ALLOW, "{call} {first:#x} {second:#x}");
+        }
+    }
+}
