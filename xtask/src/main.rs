@@ -4,6 +4,7 @@
 //! other crate of the workspace, so that a broken product never takes its own tools down with it.
 
 mod apt;
+mod bench;
 mod build;
 mod ebpf;
 mod kernel;
@@ -34,6 +35,8 @@ enum Command {
     Build(build::Args),
     /// Run all tests: here, and on each kernel in a machine of its own
     Test(test::Args),
+    /// Take the figures of SPECIFICATION.md
+    Bench(bench::Args),
     /// Check the house rules that other tools don't
     Tidy,
     /// Run a command in a virtual machine with a Debian kernel and this machine's files
@@ -55,6 +58,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Command::Vm(args) => vm::run(&args),
     }
