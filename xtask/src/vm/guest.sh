@@ -85,6 +85,8 @@ stage_two() {
     # A process left behind may hold the pipes for ever; what was written so far is through in a moment.
     ( $bb sleep 5; $bb kill $cat_out $cat_err ) 2>/dev/null &
     wait $cat_out $cat_err
+    # What the command wrote to the host may still be in this kernel's cache.
+    $bb sync
     echo $status >$job/status.new && $bb mv $job/status.new $job/status
     # A shutdown by the host's own tools would need a running system; this is the kernel's.
     $bb poweroff -f
