@@ -1,0 +1,75 @@
+//! Takes the figures of SPECIFICATION.md. `cargo xtask bench` runs it: `native` on this machine, `governed` as root on a kernel where
+//! BPF LSM works. The other commands are the workloads, run inside and outside of sessions.
+
+mod figure;
+mod governed;
+mod native;
+mod policies;
+mod workload;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Takes the figures of SPECIFICATION.md")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Figures that need no BPF LSM.
+    Native {
+        /// Where the figures go, as a JSON array.
+        #[arg(long)]
+        json: PathBuf,
+    },
+    /// Figures of governed processes; needs root and BPF LSM.
+    Governed {
+        /// Where the figures go, as a JSON array.
+        #[arg(long)]
+        json: PathBuf,
+        /// The binary under test.
+        #[arg(long, env = "LEASH_BIN")]
+        leash: PathBuf,
+        /// Opens of the accounting figure, over all processes.
+        #[arg(long, default_value_t = 1_000_000)]
+        opens: u64,
+    },
+    /// Opens and closes one file and prints nanoseconds per pair.
+    Loop {
+        /// The file.
+        path: PathBuf,
+        /// Pairs.
+        iterations: u64,
+    },
+    /// Forks processes that open files, every tenth open a denied one, and prints what they saw as JSON.
+    Opens {
+        /// Holds `allowed` and `denied`.
+        directory: PathBuf,
+        /// How many processes.
+        processes: u64,
+        /// Opens of each.
+        each: u64,
+    },
+    /// Says `ready` and waits to be ended.
+    Wait,
+    /// Opens three files in a loop until the verdict on the first changes, and prints what it saw as JSON.
+    Flip {
+        /// Holds `flips`, `allowed` and `denied`.
+        directory: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Native { json } => figure::write(&json, &native::figures()?),
+        Command::Governed { json, leash, opens } => figure::write(&json, &governed::figures(&leash, opens)?),
+        Command::Loop { path, iterations } => workload::open_close(&path, iterations),
+        Command::Opens { directory, processes, each } => workload::opens(&directory, processes, each),
+        Command::Wait => workload::wait(),
+        Command::Flip { directory } => workload::flip(&directory),
+    }
+}

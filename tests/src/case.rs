@@ -1,0 +1,258 @@
+//! Tables of attempts, and what proves that one is stopped.
+//!
+//! A case's script speaks of `{D}`, a directory that is denied in one run and permitted in its twin; of `{W}`, a directory that
+//! is always permitted; of `{T}`, a tree whose subdirectory `secret` is denied in one run; of `{4}` and `{6}`, addresses. So the
+//! deny and its allow twin are the same lines.
+
+use crate::attempt::{Attempt, Outcome};
+use crate::ground::{self, IPV4_DENIED, IPV4_OK, IPV6_DENIED, IPV6_OK};
+use crate::session::{EACCES, Event, Run};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// One way out.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Number in the red-team list.
+    pub item: u8,
+    /// Unique.
+    pub name: &'static str,
+    /// Statements performed without Leash first, in both variants; empty for none.
+    pub setup: &'static str,
+    /// The attempt.
+    pub script: &'static str,
+    /// What stops it.
+    pub stopped: Stopped,
+}
+
+/// What stops an attempt, and what the log then says.
+#[derive(Clone, Copy, Debug)]
+pub enum Stopped {
+    /// A policy: action, resource, policy id.
+    Policy(&'static str, &'static str, &'static str),
+    /// No policy permits it: action, resource.
+    NoPermit(&'static str, &'static str),
+    /// The kernel side, for a reason of its own: action, resource, a part of the reason's words. In the twin too if `always`.
+    Reason {
+        /// The action.
+        action: &'static str,
+        /// The resource; a part of it where it is long.
+        resource: &'static str,
+        /// Part of the reason.
+        words: &'static str,
+        /// Whether nobody in a session may do this, so that there is no twin.
+        always: bool,
+    },
+    /// The container, with one of these errors, before any question is asked. There is no twin: nobody in a session may.
+    Container(&'static [i32]),
+}
+
+/// Which of a case's runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// `{D}` is denied.
+    Deny,
+    /// `{D}` is permitted.
+    Twin,
+}
+
+impl Case {
+    /// Whether the case has an allow twin.
+    pub fn has_twin(&self) -> bool {
+        !matches!(self.stopped, Stopped::Container(_) | Stopped::Reason { always: true, .. })
+    }
+
+    /// Fills in the placeholders.
+    pub fn fill(&self, text: &str, variant: Variant) -> String {
+        let denied = variant == Variant::Deny;
+        let (side, tree) = if denied { ("deny", "tree-deny") } else { ("ok", "tree-ok") };
+        let root = ground::ROOT;
+        let (four, six) = if denied { (IPV4_DENIED, IPV6_DENIED) } else { (IPV4_OK, IPV6_OK) };
+        let four_number = u32::from(four.parse::<std::net::Ipv4Addr>().unwrap());
+        text.replace("{D}", &format!("{root}/{side}/{}", self.name))
+            .replace("{W}", &format!("{root}/free/{}-{side}", self.name))
+            .replace("{T}", &format!("{root}/{tree}/{}", self.name))
+            .replace("{4}", four)
+            .replace("{6}", six)
+            .replace("{4DECIMAL}", &four_number.to_string())
+            .replace("{4HEX}", &format!("{four_number:#x}"))
+            .replace("{PORT}", &ground::PORT.to_string())
+            .replace("{ATTEMPT}", ground::ATTEMPT)
+    }
+
+    /// The attempt, filled in.
+    pub fn attempt(&self, variant: Variant) -> Attempt {
+        Attempt::new(format!("{}/{variant:?}", self.name), self.fill(self.script, variant))
+    }
+
+    fn path(&self, placeholder: &str, variant: Variant) -> PathBuf {
+        PathBuf::from(self.fill(placeholder, variant))
+    }
+
+    /// Makes the case's directories afresh.
+    fn plant(&self, variant: Variant) {
+        let text = format!("{}{}", self.setup, self.script);
+        let secret = format!("SECRET {}\n", self.name);
+        let denied = ground::fresh(self.path("{D}", variant));
+        let tree = ground::fresh(self.path("{T}", variant));
+        for directory in [&denied, &tree.join("secret")] {
+            fs::create_dir_all(directory.join("dir")).unwrap();
+            fs::create_dir(directory.join("empty")).unwrap();
+            fs::write(directory.join("key"), &secret).unwrap();
+            fs::write(directory.join("dir/inner"), &secret).unwrap();
+        }
+        fs::create_dir_all(tree.join("other/empty")).unwrap();
+        let free = ground::fresh(self.path("{W}", variant));
+        fs::write(free.join("plain"), "plain\n").unwrap();
+        fs::create_dir(free.join("sub")).unwrap();
+        if text.contains("{D}/prog") {
+            fs::copy(ground::ATTEMPT, denied.join("prog")).unwrap();
+        }
+        if text.contains("{D}/lib.so") {
+            fs::copy("/lib/x86_64-linux-gnu/libm.so.6", denied.join("lib.so")).unwrap();
+        }
+        if text.contains("{D}/busybox") {
+            fs::copy("/bin/busybox", denied.join("busybox")).unwrap();
+        }
+    }
+}
+
+/// Plants all cases afresh and performs their setup, without Leash.
+pub fn plant(cases: &[Case]) {
+    let mut setups = Vec::new();
+    for case in cases {
+        for variant in [Variant::Deny, Variant::Twin] {
+            case.plant(variant);
+            if !case.setup.is_empty() {
+                setups.push(Attempt::new(case.name, case.fill(case.setup, variant)));
+            }
+        }
+    }
+    for outcome in ground::ungoverned(&setups) {
+        assert!(outcome.ok, "setup of {}: {outcome:?}", outcome.id);
+    }
+}
+
+/// Performs every case without Leash: an attempt that fails anyway proves nothing.
+pub fn prove_attempts(cases: &[Case]) {
+    plant(cases);
+    let attempts: Vec<Attempt> = cases.iter().map(|case| case.attempt(Variant::Deny)).collect();
+    let failed: Vec<Outcome> = ground::ungoverned(&attempts).into_iter().filter(|outcome| !outcome.ok).collect();
+    assert!(failed.is_empty(), "attempts that fail without Leash: {failed:#?}");
+}
+
+/// All runs of all cases as attempts of one session: denied ones first.
+pub fn attempts(cases: &[Case]) -> Vec<Attempt> {
+    let denied = cases.iter().map(|case| case.attempt(Variant::Deny));
+    let twins = cases.iter().filter(|case| case.has_twin()).map(|case| case.attempt(Variant::Twin));
+    denied.chain(twins).collect()
+}
+
+/// Judges a session in enforce mode: returns what is wrong, a line each.
+pub fn judge_enforced(cases: &[Case], run: &Run, outcomes: &[Outcome]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for case in cases {
+        let of = |variant: Variant| {
+            let id = format!("{}/{variant:?}", case.name);
+            outcomes.iter().find(|outcome| outcome.id == id)
+        };
+        let denied = of(Variant::Deny).expect("an outcome");
+        let errors: &[i32] = if let Stopped::Container(errors) = case.stopped { errors } else { &[EACCES] };
+        if denied.ok {
+            wrong.push(format!("{} ({}): THE ATTEMPT SUCCEEDED: {denied:?}", case.name, case.item));
+        } else if !errors.contains(&denied.errno) {
+            wrong.push(format!("{} ({}): other error: {denied:?}", case.name, case.item));
+        }
+        if denied.data.contains("SECRET") {
+            wrong.push(format!("{} ({}): THE SECRET WAS READ: {denied:?}", case.name, case.item));
+        }
+        wrong.extend(judge_record(case, run, "enforce"));
+        if case.has_twin() {
+            let twin = of(Variant::Twin).expect("an outcome");
+            if !twin.ok {
+                wrong.push(format!("{} ({}): the allow twin failed: {twin:?}", case.name, case.item));
+            }
+        }
+    }
+    wrong
+}
+
+/// Judges a session in record mode: everything that the container lets pass succeeds, and the records say what enforce would have
+/// answered.
+pub fn judge_recorded(cases: &[Case], run: &Run, outcomes: &[Outcome]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for case in cases {
+        if matches!(case.stopped, Stopped::Container(_)) {
+            continue;
+        }
+        for outcome in outcomes.iter().filter(|outcome| outcome.id.starts_with(&format!("{}/", case.name)) && !outcome.ok) {
+            wrong.push(format!("{} ({}): failed in record mode: {outcome:?}", case.name, case.item));
+        }
+        wrong.extend(judge_record(case, run, "record"));
+    }
+    wrong
+}
+
+/// Looks for the record that the case must leave.
+fn judge_record(case: &Case, run: &Run, mode: &str) -> Option<String> {
+    let (action, resource) = match case.stopped {
+        Stopped::Policy(action, resource, _) | Stopped::NoPermit(action, resource) => (action, resource),
+        Stopped::Reason { action, resource, .. } => (action, resource),
+        Stopped::Container(_) => return None,
+    };
+    let resource = decode(&case.fill(resource, Variant::Deny));
+    let errno = if mode == "enforce" { EACCES } else { 0 };
+    let fits = |event: &&Event| {
+        let words = event.resource.words();
+        let resource_fits = if matches!(case.stopped, Stopped::Reason { .. }) { words.contains(&resource) } else { words == resource };
+        let decided = match case.stopped {
+            Stopped::Policy(_, _, policy) => event.policies == [policy] && event.reason.is_some(),
+            Stopped::NoPermit(..) => event.policies.is_empty(),
+            Stopped::Reason { words, .. } => event.reason.as_ref().is_some_and(|reason| reason.contains(words)),
+            Stopped::Container(_) => false,
+        };
+        event.verdict == "deny" && event.action == action && resource_fits && decided && event.errno == errno && event.mode == mode
+    };
+    if run.events.iter().any(|event| fits(&event)) {
+        return None;
+    }
+    let near: Vec<String> = run
+        .events
+        .iter()
+        .filter(|event| event.resource.words().contains(case.name) || event.resource.words() == resource)
+        .map(|e| format!("{} {} {} {:?} {:?} errno {}", e.verdict, e.action, e.resource.words(), e.policies, e.reason, e.errno))
+        .take(12)
+        .collect();
+    Some(format!("{} ({}): no record of {action} on {resource} in {mode}; near it: {near:#?}", case.name, case.item))
+}
+
+/// `%xx` in an expected resource is a byte, as in scripts; what is not UTF-8 then is what the log makes of it.
+fn decode(text: &str) -> String {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        if byte == b'%' && rest.len() >= 2 {
+            out.push(u8::from_str_radix(std::str::from_utf8(&rest[..2]).unwrap(), 16).unwrap());
+            rest = &rest[2..];
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// `resource in Dir` for the secret directory of each case's tree, joined by `||`.
+pub fn secret_trees(cases: &[Case]) -> String {
+    let all: Vec<String> = cases
+        .iter()
+        .filter(|case| format!("{}{}", case.script, case.setup).contains("{T}"))
+        .map(|case| format!("resource in Dir::\"{}/secret\"", case.fill("{T}", Variant::Deny)))
+        .collect();
+    if all.is_empty() { "false".to_owned() } else { all.join(" || ") }
+}
+
+/// The directory above the cases' `{D}`.
+pub fn side(denied: bool) -> PathBuf {
+    Path::new(ground::ROOT).join(if denied { "deny" } else { "ok" })
+}
