@@ -1,14 +1,23 @@
 //! Tables of attempts, and what proves that one is stopped.
 //!
-//! A case's script speaks of `{D}`, a directory that is denied in one run and permitted in its twin; of `{W}`, a directory that
-//! is always permitted; of `{T}`, a tree whose subdirectory `secret` is denied in one run; of `{4}` and `{6}`, addresses. So the
-//! deny and its allow twin are the same lines.
+//! A case's script speaks of places that are denied in one run and permitted in its twin, so both are the same lines:
+//!
+//! | placeholder | in the denied run |
+//! |---|---|
+//! | `{D}` `{R}` `{N}` `{X}` | a directory where everything, every change, every read, every exec is forbidden |
+//! | `{T}` | a tree of which the subdirectory `secret` is forbidden |
+//! | `{W}` | a directory where everything is permitted |
+//! | `{S}` | a directory with bound sockets, forbidden |
+//! | `{4}` `{4DECIMAL}` `{4HEX}` `{6}` | an address to which nothing may go |
+//! | `{P}` | a port that is forbidden on loopback |
+//! | `{NETLINK}` | a netlink protocol that is forbidden |
+//! | `{L}` | a name of 200 bytes |
 
 use crate::attempt::{Attempt, Outcome};
 use crate::ground::{self, IPV4_DENIED, IPV4_OK, IPV6_DENIED, IPV6_OK};
 use crate::session::{EACCES, Event, Run};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// One way out.
 #[derive(Clone, Copy, Debug)]
@@ -28,15 +37,15 @@ pub struct Case {
 /// What stops an attempt, and what the log then says.
 #[derive(Clone, Copy, Debug)]
 pub enum Stopped {
-    /// A policy: action, resource, policy id.
+    /// A policy: action, resource (its beginning, where it ends in `*`), policy id.
     Policy(&'static str, &'static str, &'static str),
     /// No policy permits it: action, resource.
     NoPermit(&'static str, &'static str),
-    /// The kernel side, for a reason of its own: action, resource, a part of the reason's words. In the twin too if `always`.
+    /// The kernel side, for a reason of its own: action, resource, a part of the reason's words.
     Reason {
         /// The action.
         action: &'static str,
-        /// The resource; a part of it where it is long.
+        /// The resource.
         resource: &'static str,
         /// Part of the reason.
         words: &'static str,
@@ -65,13 +74,24 @@ impl Case {
     /// Fills in the placeholders.
     pub fn fill(&self, text: &str, variant: Variant) -> String {
         let denied = variant == Variant::Deny;
-        let (side, tree) = if denied { ("deny", "tree-deny") } else { ("ok", "tree-ok") };
+        let side = if denied { "deny" } else { "ok" };
         let root = ground::ROOT;
+        let place = |kind: &str| format!("{root}/{kind}{side}/{}", self.name);
         let (four, six) = if denied { (IPV4_DENIED, IPV6_DENIED) } else { (IPV4_OK, IPV6_OK) };
         let four_number = u32::from(four.parse::<std::net::Ipv4Addr>().unwrap());
-        text.replace("{D}", &format!("{root}/{side}/{}", self.name))
+        text.replace("{D}", &place(""))
+            .replace("{R}", &place("write-"))
+            .replace("{N}", &place("read-"))
+            .replace("{X}", &place("exec-"))
+            .replace("{T}", &place("tree-"))
             .replace("{W}", &format!("{root}/free/{}-{side}", self.name))
-            .replace("{T}", &format!("{root}/{tree}/{}", self.name))
+            .replace("{S}", &format!("{root}/{side}/peers"))
+            .replace("{SIDE}", side)
+            .replace("{P}", &(if denied { ground::PORT_DENIED } else { ground::PORT }).to_string())
+            .replace("{NETLINK}", if denied { "NETLINK_KOBJECT_UEVENT" } else { "NETLINK_ROUTE" })
+            .replace("{L}", &"n".repeat(200))
+            .replace("{L50}", &"n".repeat(50))
+            .replace("{ACL}", ACL)
             .replace("{4}", four)
             .replace("{6}", six)
             .replace("{4DECIMAL}", &four_number.to_string())
@@ -89,33 +109,37 @@ impl Case {
         PathBuf::from(self.fill(placeholder, variant))
     }
 
-    /// Makes the case's directories afresh.
+    /// Makes the directories that the case speaks of afresh.
     fn plant(&self, variant: Variant) {
         let text = format!("{}{}", self.setup, self.script);
         let secret = format!("SECRET {}\n", self.name);
-        let denied = ground::fresh(self.path("{D}", variant));
-        let tree = ground::fresh(self.path("{T}", variant));
-        for directory in [&denied, &tree.join("secret")] {
-            fs::create_dir_all(directory.join("dir")).unwrap();
+        for place in ["{D}", "{R}", "{N}", "{X}", "{T}/secret"] {
+            if !text.contains(place) && !(place == "{T}/secret" && text.contains("{T}")) {
+                continue;
+            }
+            let directory = ground::fresh(self.path(place, variant));
+            fs::create_dir(directory.join("dir")).unwrap();
             fs::create_dir(directory.join("empty")).unwrap();
             fs::write(directory.join("key"), &secret).unwrap();
             fs::write(directory.join("dir/inner"), &secret).unwrap();
+            for (name, source) in [("prog", ground::ATTEMPT), ("lib.so", LIBRARY), ("busybox", "/bin/busybox")] {
+                if text.contains(&format!("{place}/{name}")) {
+                    fs::copy(source, directory.join(name)).unwrap();
+                }
+            }
         }
-        fs::create_dir_all(tree.join("other/empty")).unwrap();
+        let moved = self.path("{T}.moved", variant);
+        let _ = fs::remove_dir_all(moved);
         let free = ground::fresh(self.path("{W}", variant));
         fs::write(free.join("plain"), "plain\n").unwrap();
         fs::create_dir(free.join("sub")).unwrap();
-        if text.contains("{D}/prog") {
-            fs::copy(ground::ATTEMPT, denied.join("prog")).unwrap();
-        }
-        if text.contains("{D}/lib.so") {
-            fs::copy("/lib/x86_64-linux-gnu/libm.so.6", denied.join("lib.so")).unwrap();
-        }
-        if text.contains("{D}/busybox") {
-            fs::copy("/bin/busybox", denied.join("busybox")).unwrap();
-        }
     }
 }
+
+/// An access control list that says what mode 644 says (`linux/posix_acl_xattr.h`).
+const ACL: &str = "%02%00%00%00%01%00%06%00%FF%FF%FF%FF%04%00%04%00%FF%FF%FF%FF%20%00%04%00%FF%FF%FF%FF";
+/// A library that every program can load.
+const LIBRARY: &str = "/lib/x86_64-linux-gnu/libm.so.6";
 
 /// Plants all cases afresh and performs their setup, without Leash.
 pub fn plant(cases: &[Case]) {
@@ -204,7 +228,10 @@ fn judge_record(case: &Case, run: &Run, mode: &str) -> Option<String> {
     let errno = if mode == "enforce" { EACCES } else { 0 };
     let fits = |event: &&Event| {
         let words = event.resource.words();
-        let resource_fits = if matches!(case.stopped, Stopped::Reason { .. }) { words.contains(&resource) } else { words == resource };
+        let resource_fits = match resource.strip_suffix('*') {
+            Some(start) => words.starts_with(start),
+            None => words == resource,
+        };
         let decided = match case.stopped {
             Stopped::Policy(_, _, policy) => event.policies == [policy] && event.reason.is_some(),
             Stopped::NoPermit(..) => event.policies.is_empty(),
@@ -252,7 +279,43 @@ pub fn secret_trees(cases: &[Case]) -> String {
     if all.is_empty() { "false".to_owned() } else { all.join(" || ") }
 }
 
-/// The directory above the cases' `{D}`.
-pub fn side(denied: bool) -> PathBuf {
-    Path::new(ground::ROOT).join(if denied { "deny" } else { "ok" })
+/// The policy of the tables of files and programs.
+pub fn file_policy(cases: &[Case]) -> String {
+    format!(
+        r#"
+@id("all") permit(principal, action, resource);
+@id("no-deny") @reason("this directory is closed")
+forbid(principal, action in [Action::"FileOpen", Action::"FileModify", Action::"DirList", Action::"ProcessExec"], resource in Dir::"/w/deny");
+@id("no-modify") @reason("this directory is not to be changed")
+forbid(principal, action in [Action::"FileModify"], resource in Dir::"/w/write-deny");
+@id("no-read") @reason("this directory is not to be read")
+forbid(principal, action in [Action::"FileRead", Action::"DirList"], resource in Dir::"/w/read-deny");
+@id("no-exec") @reason("nothing here is to be run")
+forbid(principal, action == Action::"ProcessExec", resource in Dir::"/w/exec-deny");
+@id("no-secret") @reason("this tree has a secret")
+forbid(principal, action in [Action::"FileOpen", Action::"FileModify", Action::"DirList", Action::"ProcessExec"], resource)
+when {{ {} }};
+"#,
+        secret_trees(cases)
+    )
 }
+
+/// The policy of the table of sockets.
+pub const NETWORK_POLICY: &str = r#"
+@id("all") permit(principal, action, resource);
+@id("no-net") @reason("nothing goes to this address")
+forbid(principal, action in [Action::"Network"], resource is Endpoint)
+when { resource.ip.isInRange(ip("10.99.0.2/32")) || resource.ip.isInRange(ip("fd99::2/128")) };
+@id("no-loopback") @reason("this port is closed on loopback")
+forbid(principal, action in [Action::"Network"], resource is Endpoint) when { resource.ip.isLoopback() && resource.port == 7098 };
+@id("no-wildcard") @reason("nobody listens on every address")
+forbid(principal, action == Action::"NetworkListen", resource is Endpoint)
+when { resource.ip == ip("0.0.0.0") || resource.ip == ip("::") };
+@id("no-unix") @reason("this socket is not for agents")
+forbid(principal, action in [Action::"Network"], resource is UnixSocket)
+when { resource.path like "/w/deny/*" || resource.path like "@deny-*" };
+@id("no-files") @reason("this directory is closed")
+forbid(principal, action in [Action::"FileModify"], resource in Dir::"/w/deny/peers");
+@id("no-sockets") @reason("only usual sockets")
+forbid(principal, action == Action::"SocketCreate", resource) unless { resource.family == "netlink" && resource.protocol == "route" };
+"#;

@@ -7,13 +7,16 @@ use crate::attempt::{Attempt, Outcome};
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Once;
 
 /// Root of everything that the suites make.
 pub const ROOT: &str = "/w";
+/// Where policies and logs lie: outside of what sessions may write.
+pub const ASIDE: &str = "/var/tmp/leash-tests";
 /// The attempt program's path inside and outside of sessions.
 pub const ATTEMPT: &str = "/w/bin/attempt";
 /// The address that the suites' policies permit.
@@ -26,13 +29,15 @@ pub const IPV6_OK: &str = "fd99::1";
 pub const IPV6_DENIED: &str = "fd99::2";
 /// The port on which something listens on all of them.
 pub const PORT: u16 = 7099;
+/// The port on which something listens on loopback, where the suites' policies deny it.
+pub const PORT_DENIED: u16 = 7098;
 
 static READY: Once = Once::new();
 
 /// Makes the ground ready, once in a process; earlier suites may have done so in this machine.
 pub fn ready() {
     READY.call_once(|| {
-        let kernel = std::env::var("LEASH_EXPECT_KERNEL").expect("`LEASH_EXPECT_KERNEL` is set by `cargo xtask test`");
+        let kernel = kernel();
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         assert!(release.starts_with(&format!("{kernel}.")) || release.starts_with(&format!("{kernel}-")), "{release} is not {kernel}");
         fs::create_dir_all(ROOT).unwrap();
@@ -41,9 +46,8 @@ pub fn ready() {
             let options = Some("mode=755,size=1g");
             nix::mount::mount(Some("tmpfs"), ROOT, Some("tmpfs"), nix::mount::MsFlags::empty(), options).expect("mount tmpfs");
         }
-        for directory in ["bin", "logs", "policies"] {
-            fs::create_dir_all(Path::new(ROOT).join(directory)).unwrap();
-        }
+        fs::create_dir_all("/w/bin").unwrap();
+        fs::create_dir_all(ASIDE).unwrap();
         fs::copy(built_attempt(), ATTEMPT).expect("install the attempt program");
         for address in [IPV4_OK, IPV4_DENIED] {
             run("ip", &["addr", "replace", &format!("{address}/32"), "dev", "lo"]);
@@ -52,6 +56,8 @@ pub fn ready() {
             run("ip", &["addr", "replace", &format!("{address}/128"), "dev", "lo", "nodad"]);
         }
         run("ip", &["link", "set", "lo", "up"]);
+        // Echo requests without a raw socket are a way out too, where the system allows them.
+        fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap();
     });
 }
 
@@ -113,41 +119,46 @@ pub fn fresh(path: impl AsRef<Path>) -> PathBuf {
     path.to_owned()
 }
 
-/// Peers on every address: they accept and read, and end with the process.
-pub struct Peers {
-    _unix: Vec<UnixListener>,
-    _datagram: Vec<UnixDatagram>,
-    _udp: Vec<UdpSocket>,
+/// Starts TCP and UDP peers on every address, and Unix peers named `stream` and `dgram` in `/w/deny/peers` and `/w/ok/peers`, once
+/// in a process; they end with it.
+pub fn peers() {
+    static STARTED: Once = Once::new();
+    ready();
+    STARTED.call_once(|| {
+        for address in [IPV4_OK, IPV4_DENIED, IPV6_OK, IPV6_DENIED, "127.0.0.1", "::1"] {
+            for port in [PORT, PORT_DENIED] {
+                let peer = std::net::SocketAddr::new(address.parse().unwrap(), port);
+                let listener = TcpListener::bind(peer).unwrap_or_else(|error| panic!("listen on {peer}: {error}"));
+                std::thread::spawn(move || listener.incoming().for_each(drop));
+                // Nobody reads: what doesn't fit is thrown away.
+                std::mem::forget(UdpSocket::bind(peer).unwrap());
+            }
+        }
+        for side in ["deny", "ok"] {
+            let directory = fresh(Path::new(ROOT).join(side).join("peers"));
+            let name = SocketAddr::from_abstract_name(format!("{side}-peer")).unwrap();
+            for listener in [UnixListener::bind(directory.join("stream")).unwrap(), UnixListener::bind_addr(&name).unwrap()] {
+                std::thread::spawn(move || listener.incoming().for_each(drop));
+            }
+            let datagram = UnixDatagram::bind(directory.join("dgram")).unwrap();
+            std::thread::spawn(move || while datagram.recv(&mut [0; 64]).is_ok() {});
+        }
+    });
 }
 
-impl Peers {
-    /// Starts TCP and UDP peers on [`PORT`], and Unix peers named `stream` and `dgram` in both directories.
-    pub fn start(directories: &[&Path]) -> Self {
-        let mut udp = Vec::new();
-        for address in [IPV4_OK, IPV4_DENIED, IPV6_OK, IPV6_DENIED, "127.0.0.1", "::1"] {
-            let ip: std::net::IpAddr = address.parse().unwrap();
-            let listener = TcpListener::bind((ip, PORT)).unwrap_or_else(|error| panic!("listen on {address}: {error}"));
-            std::thread::spawn(move || {
-                for stream in listener.incoming() {
-                    drop(stream);
-                }
-            });
-            udp.push(UdpSocket::bind((ip, PORT)).unwrap());
+/// The kernel that this machine is said to run.
+pub fn kernel() -> String {
+    std::env::var("LEASH_EXPECT_KERNEL").expect("`LEASH_EXPECT_KERNEL` is set by `cargo xtask test`")
+}
+
+/// Waits until `done` gives something, as long as anything may take on an emulated processor.
+pub fn await_some<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(180);
+    loop {
+        if let Some(value) = done() {
+            return value;
         }
-        let mut unix = Vec::new();
-        let mut datagram = Vec::new();
-        for directory in directories {
-            let path = directory.join("stream");
-            let listener = UnixListener::bind(&path).unwrap();
-            let acceptor = listener.try_clone().unwrap();
-            std::thread::spawn(move || {
-                for stream in acceptor.incoming() {
-                    drop(stream);
-                }
-            });
-            unix.push(listener);
-            datagram.push(UnixDatagram::bind(directory.join("dgram")).unwrap());
-        }
-        Self { _unix: unix, _datagram: datagram, _udp: udp }
+        assert!(std::time::Instant::now() < end, "{what} did not happen");
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

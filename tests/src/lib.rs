@@ -7,5 +7,6 @@
 
 pub mod attempt;
 pub mod case;
+pub mod cases;
 pub mod ground;
 pub mod session;

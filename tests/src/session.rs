@@ -101,9 +101,9 @@ impl Plan {
         ground::ready();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{number}", std::process::id());
-        let file = Path::new(ground::ROOT).join(format!("policies/{name}.cedar"));
+        let file = Path::new(ground::ASIDE).join(format!("{name}.cedar"));
         fs::write(&file, policy).unwrap();
-        let log = Path::new(ground::ROOT).join(format!("logs/{name}.jsonl"));
+        let log = Path::new(ground::ASIDE).join(format!("{name}.jsonl"));
         let arguments = ["--workspace", ground::ROOT].map(OsString::from).into();
         Self { policy: file, mode: "enforce", arguments, log }
     }
@@ -176,9 +176,30 @@ impl Running {
         self.child.id()
     }
 
-    /// The log, while it grows.
-    pub fn log(&self) -> &Path {
-        &self.log
+    /// The records so far, without a last line that is still being written.
+    pub fn records(&self) -> Vec<Value> {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        text.lines().map_while(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits until the session is there and returns the directory of its cgroup.
+    pub fn cgroup(&self) -> PathBuf {
+        let id = ground::await_some("the session's start", || {
+            let record = self.records().into_iter().next()?;
+            Some(record["session"].as_str().expect("an id").to_owned())
+        });
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let hierarchy = mounts.lines().find(|line| line.starts_with("cgroup2 ")).expect("a cgroup v2 mount");
+        Path::new(hierarchy.split(' ').nth(1).unwrap()).join("leash").join(id)
+    }
+
+    /// Tells Leash to read the policy again, and waits for the record of it. Returns whether the policy was accepted.
+    pub fn reload(&self) -> bool {
+        let reloads = || self.records().into_iter().filter(|record| record["type"] == "policy_reload").collect::<Vec<_>>();
+        let before = reloads().len();
+        let leash = nix::unistd::Pid::from_raw(self.pid() as i32);
+        nix::sys::signal::kill(leash, nix::sys::signal::Signal::SIGHUP).unwrap();
+        ground::await_some("the reload", || reloads().get(before).map(|record| record["ok"] == true))
     }
 
     /// Waits for the end and reads the log.

@@ -52,7 +52,8 @@ fn finish(mut command: Command, context: &mut Context) -> Answer {
     }
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     let errno = match &words {
-        words if words.contains("Permission denied") => libc::EACCES,
+        // The second is how the loader reports a mapping that was refused.
+        words if words.contains("Permission denied") || words.contains("failed to map segment") => libc::EACCES,
         words if words.contains("Operation not permitted") => libc::EPERM,
         _ => -1,
     };

@@ -11,6 +11,7 @@ pub(crate) fn operate(operation: &str, w: &Words) -> Option<Answer> {
         "chroot" => call(libc::SYS_chroot, [(&path(0)).into()]),
         "pivot_root" => call(libc::SYS_pivot_root, [(&path(0)).into(), (&path(1)).into()]),
         "unshare" => call(libc::SYS_unshare, [w.int(0).into()]),
+        "umount" => call(libc::SYS_umount2, [(&path(0)).into(), 0.into()]),
         "setns" => call(libc::SYS_setns, [w.int(0).into(), w.int(1).into()]),
         "mount" => {
             let (kind, data) = (path(2), path(4));

@@ -1,7 +1,7 @@
 //! The language of attempts: statements separated by `;`, each an operation with words.
 //!
 //! `fd = open {path} O_RDONLY; read $fd`: a statement may name its answer, `$name` puts it into later words, `%20` writes any
-//! byte, and a leading `?` lets a statement fail (its answer is then the negative errno).
+//! byte, `''` is the empty word, and a leading `?` lets a statement fail (its answer is then the negative errno).
 
 use crate::sys::{Answer, Fail};
 use crate::{exec, files, kernel, loops, net};
@@ -83,7 +83,7 @@ fn operate(operation: &str, words: &Words, context: &mut Context) -> Answer {
 /// `%xx` becomes a byte, `$name` a variable's value.
 fn expand(word: &str, variables: &BTreeMap<String, i64>) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut rest = word.as_bytes();
+    let mut rest = if word == "''" { b"" } else { word.as_bytes() };
     while let Some((&byte, tail)) = rest.split_first() {
         rest = tail;
         match byte {

@@ -1,0 +1,201 @@
+//! The ways out that a governed agent will try, each three times: without Leash it succeeds; in a session it fails where the policy
+//! forbids it, with errno and record; its twin succeeds where the policy permits it. In record mode all of it succeeds, and the
+//! records say what enforce would have answered.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
+
+use leash_tests::attempt::Attempt;
+use leash_tests::case::{self, Case, NETWORK_POLICY};
+use leash_tests::cases::{files, network, programs};
+use leash_tests::ground;
+use leash_tests::session::{EACCES, Plan};
+use std::fs;
+
+const EOPNOTSUPP: i32 = 95;
+
+fn prove(cases: &[Case], policy: &str) {
+    case::prove_attempts(cases);
+    let attempts = case::attempts(cases);
+
+    case::plant(cases);
+    let (run, outcomes) = Plan::new(policy).perform(&attempts, false);
+    let mut wrong = case::judge_enforced(cases, &run, &outcomes);
+
+    case::plant(cases);
+    let (run, outcomes) = Plan::new(policy).record().perform(&attempts, false);
+    wrong.extend(case::judge_recorded(cases, &run, &outcomes));
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+fn prove_files(cases: &[Case]) {
+    ground::ready();
+    prove(cases, &case::file_policy(cases));
+}
+
+#[test]
+fn other_names_lead_to_the_same_file() {
+    prove_files(files::NAMES);
+}
+
+#[test]
+fn strange_names_are_decided_or_denied() {
+    prove_files(files::STRANGE);
+}
+
+#[test]
+fn what_is_moved_or_linked_stays_denied() {
+    prove_files(files::MOVES);
+}
+
+#[test]
+fn every_change_is_asked() {
+    prove_files(files::CHANGES);
+}
+
+#[test]
+fn extended_attributes_are_asked() {
+    ground::ready();
+    if ground::kernel() == "6.1" {
+        // Its tmpfs has none; access control lists, which it has, are among the changes above.
+        fs::write("/w/plain", "").unwrap();
+        let outcome = ground::ungoverned(&[Attempt::new("user", "setxattr /w/plain user.x y")]);
+        assert_eq!(outcome[0].errno, EOPNOTSUPP, "{outcome:?}");
+        return;
+    }
+    prove_files(files::USER_ATTRIBUTES);
+}
+
+#[test]
+fn the_container_keeps_what_paths_mean() {
+    prove_files(files::MOUNTS);
+}
+
+#[test]
+fn programs_run_by_no_other_door() {
+    prove_files(programs::PROGRAMS);
+}
+
+#[test]
+fn addresses_are_what_the_kernel_makes_of_them() {
+    ground::peers();
+    prove(network::ADDRESSES, NETWORK_POLICY);
+}
+
+#[test]
+fn unusual_sockets_are_asked() {
+    ground::ready();
+    prove(network::FAMILIES, NETWORK_POLICY);
+}
+
+#[test]
+fn unix_sockets_are_known_by_where_they_are_bound() {
+    ground::peers();
+    prove(network::UNIX, NETWORK_POLICY);
+}
+
+/// Red-team 7: a directory's name is no prefix of its neighbour's, a file's none of a longer one's.
+#[test]
+fn names_are_no_prefixes() {
+    ground::ready();
+    let root = ground::fresh("/w/prefix");
+    for directory in ["deny", "denylist", "den", "Deny"] {
+        fs::create_dir(root.join(directory)).unwrap();
+        fs::write(root.join(directory).join("key"), "SECRET").unwrap();
+    }
+    for file in ["a", "abc", "ab", "A"] {
+        fs::write(root.join(file), "SECRET").unwrap();
+    }
+    let policy = r#"
+@id("all") permit(principal, action, resource);
+@id("directory") @reason("closed") forbid(principal, action == Action::"FileRead", resource in Dir::"/w/prefix/deny");
+@id("file") @reason("closed") forbid(principal, action == Action::"FileRead", resource == File::"/w/prefix/a");
+"#;
+    let expected = [
+        ("deny/key", EACCES),
+        ("denylist/key", 0),
+        ("den/key", 0),
+        ("Deny/key", 0),
+        ("a", EACCES),
+        ("abc", 0),
+        ("ab", 0),
+        ("A", 0),
+    ];
+    let attempts: Vec<Attempt> =
+        expected.iter().map(|(name, _)| Attempt::new(*name, format!("cat /w/prefix/{name}"))).collect();
+    assert!(ground::ungoverned(&attempts).iter().all(|outcome| outcome.ok));
+    let (run, outcomes) = Plan::new(policy).perform(&attempts, false);
+    for ((name, errno), outcome) in expected.iter().zip(outcomes) {
+        assert_eq!(outcome.errno, *errno, "{name}: {outcome:?}");
+        let denials = run.denials("FileRead", &format!("/w/prefix/{name}")).count();
+        assert_eq!(denials, usize::from(*errno != 0), "{name}:\n{}", run.denials_text());
+    }
+}
+
+/// What no policy permits is denied, and the record says that none did.
+#[test]
+fn what_nothing_permits_is_denied() {
+    ground::ready();
+    let root = ground::fresh("/w/default");
+    fs::create_dir(root.join("in")).unwrap();
+    for name in ["in/key", "out"] {
+        fs::write(root.join(name), "SECRET").unwrap();
+    }
+    let policy = r#"
+@id("most") permit(principal, action in [Action::"FileOpen", Action::"DirList", Action::"ProcessExec"], resource)
+unless { resource in Dir::"/w/default/in" };
+"#;
+    let attempts = [("in/key", EACCES), ("out", 0)];
+    let scripts: Vec<Attempt> = attempts.iter().map(|(name, _)| Attempt::new(*name, format!("cat /w/default/{name}"))).collect();
+    assert!(ground::ungoverned(&scripts).iter().all(|outcome| outcome.ok));
+    let (run, outcomes) = Plan::new(policy).perform(&scripts, false);
+    assert_eq!(outcomes.iter().map(|outcome| outcome.errno).collect::<Vec<_>>(), attempts.map(|(_, errno)| errno));
+    let denial = run.denials("FileRead", "/w/default/in/key").next().expect("a record");
+    assert_eq!((denial.errno, denial.policies.len()), (EACCES, 0));
+}
+
+/// Running a program asks whether it may be run, not whether it may be read.
+#[test]
+fn running_is_not_reading() {
+    ground::ready();
+    let root = ground::fresh("/w/run");
+    // A static program: a dynamic one is read by its loader.
+    fs::copy("/bin/busybox", root.join("busybox")).unwrap();
+    let policy = r#"
+@id("all") permit(principal, action, resource);
+@id("no-read") @reason("not to be read") forbid(principal, action == Action::"FileRead", resource in Dir::"/w/run");
+"#;
+    let attempts = [Attempt::new("run", "exec /w/run/busybox true"), Attempt::new("read", "cat /w/run/busybox")];
+    assert!(ground::ungoverned(&attempts).iter().all(|outcome| outcome.ok));
+    let (run, outcomes) = Plan::new(policy).perform(&attempts, false);
+    assert!(outcomes[0].ok, "{:?}\n{}", outcomes[0], run.denials_text());
+    assert_eq!(outcomes[1].errno, EACCES);
+    assert_eq!(run.denials("FileRead", "/w/run/busybox").count(), 1);
+}
+
+/// A copy of a denied program is one more program that nothing permits.
+#[test]
+fn only_listed_programs_run() {
+    ground::ready();
+    let root = ground::fresh("/w/listed");
+    fs::copy(ground::ATTEMPT, root.join("prog")).unwrap();
+    let policy = r#"
+@id("files") permit(principal, action in [Action::"FileOpen", Action::"FileModify", Action::"DirList"], resource);
+@id("system") permit(principal, action == Action::"ProcessExec", resource in Dir::"/usr");
+@id("attempt") permit(principal, action == Action::"ProcessExec", resource == File::"/w/bin/attempt");
+"#;
+    let attempts = [
+        Attempt::new("copy", "copy /w/listed/prog /w/listed/copy; exec /w/listed/copy say"),
+        Attempt::new("cp", "exec /bin/cp /w/listed/prog /w/listed/cp; exec /w/listed/cp say"),
+        Attempt::new("link", "link /w/bin/attempt /w/listed/link; exec /w/listed/link say"),
+        Attempt::new("twin", "exec /bin/true; exec /w/bin/attempt say"),
+    ];
+    assert!(ground::ungoverned(&attempts).iter().all(|outcome| outcome.ok));
+    fs::remove_file(root.join("link")).unwrap();
+    let (run, outcomes) = Plan::new(policy).perform(&attempts, false);
+    for (outcome, path) in outcomes.iter().zip(["copy", "cp", "link"]) {
+        assert_eq!(outcome.errno, EACCES, "{outcome:?}\n{}", run.denials_text());
+        let path = format!("/w/listed/{path}");
+        let denial = run.denials("ProcessExec", &path).next().unwrap_or_else(|| panic!("no record of {path}\n{}", run.denials_text()));
+        assert!(denial.policies.is_empty());
+    }
+    assert!(outcomes[3].ok, "{:?}\n{}", outcomes[3], run.denials_text());
+}
