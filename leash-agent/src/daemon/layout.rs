@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use leash_policy::Variables;
 
 use super::{RunError, RunRequest};
-use crate::sandbox::plan::{Bind, Identity, order_binds};
+use crate::sandbox::plan::{Bind, Identity, is_writable, order_binds};
 
 /// Caches of tools below the home directory. They stay writable, or ordinary builds would fail; the policy says what in them is
 /// not (programs on PATH, credentials).
@@ -66,13 +66,32 @@ impl Layout {
         Ok(Self { workspace, binds, private_tmp })
     }
 
-    /// Makes `path` (a file that the session must not change) readable only, if it lies where the session can write.
+    /// Makes the file `path` readable only, if it lies where the session can write.
     pub(super) fn protect(&mut self, path: &Path) {
-        if crate::sandbox::plan::is_writable(&self.binds, path) {
+        if is_writable(&self.binds, path) {
             self.binds.push(Bind { path: path.to_owned(), writable: false });
             self.binds = order_binds(std::mem::take(&mut self.binds));
         }
     }
+
+    /// Makes a policy readable only: its directory, so that nothing can be put in its place, or the file alone where that
+    /// directory is one that the session must be able to write to.
+    pub(super) fn protect_policy(&mut self, path: &Path) {
+        let dir = if path.is_dir() { Some(path) } else { path.parent() };
+        match dir.filter(|dir| !self.binds.iter().any(|bind| bind.path.starts_with(dir))) {
+            Some(dir) => self.protect(dir),
+            None if path.is_dir() => {}
+            None => self.protect(path),
+        }
+    }
+}
+
+/// Whether a session with these binds could put another policy in the place of `path`.
+pub(super) fn replaceable(binds: &[Bind], path: &Path) -> bool {
+    // A bind over the file protects this file, but not its name: whoever replaces the file from outside takes the bind away
+    // with it. A read-only directory around it does protect the name.
+    let dir = if path.is_dir() { Some(path) } else { path.parent() };
+    dir.is_some_and(|dir| is_writable(binds, dir))
 }
 
 fn workspace(chosen: Option<&Path>) -> Result<PathBuf, RunError> {
@@ -178,16 +197,26 @@ mod tests {
     }
 
     #[test]
-    fn a_protected_file_is_not_writable() {
+    fn policies_in_the_workspace_cannot_be_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().canonicalize().unwrap().join("policy.cedar");
-        fs::write(&file, "").unwrap();
-        let request = RunRequest { workspace: Some(dir.path().into()), ..RunRequest::default() };
+        let workspace = dir.path().canonicalize().unwrap();
+        fs::create_dir(workspace.join("policies")).unwrap();
+        let (inner, outer) = (workspace.join("policies/a.cedar"), workspace.join("b.cedar"));
+        for file in [&inner, &outer] {
+            fs::write(file, "").unwrap();
+        }
+        let request = RunRequest { workspace: Some(workspace.clone()), ..RunRequest::default() };
         let mut layout = Layout::new(&request, &user(Path::new("/nonexistent")), "agent").unwrap();
-        layout.protect(&file);
-        layout.protect(Path::new("/etc/hosts"));
-        assert!(!crate::sandbox::plan::is_writable(&layout.binds, &file));
-        assert_eq!(layout.binds.len(), 2);
+        for policy in [&inner, &outer, &workspace, Path::new("/etc/hosts")] {
+            layout.protect_policy(policy);
+        }
+        for file in [&inner, &outer, &workspace.join("policies/new")] {
+            assert!(!is_writable(&layout.binds, file));
+        }
+        assert!(is_writable(&layout.binds, &workspace));
+        assert!(!replaceable(&layout.binds, &inner));
+        assert!(replaceable(&layout.binds, &outer));
+        assert!(!replaceable(&layout.binds, Path::new("/etc/hosts")));
     }
 
     #[test]

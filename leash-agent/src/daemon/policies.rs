@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use leash_policy::{Compiled, Principal, Source, Variables, compile};
 use sha2::{Digest, Sha256};
 
-use super::layout::PROJECT_DIR;
+use super::layout::{PROJECT_DIR, replaceable};
 use super::{RunError, RunRequest};
 use crate::audit::record::{PolicySet, PolicySource, hex};
-use crate::sandbox::plan::{Bind, is_writable};
+use crate::sandbox::plan::Bind;
 
 /// The profile without `--policy` and `--profile`.
 const DEFAULT_PROFILE: &str = "workspace";
@@ -92,9 +92,7 @@ impl Policies {
 
     /// Like [`Policies::compile`] for a session that runs: what the agent could have written is not read again.
     pub(super) fn recompile(&self, generation: u32, binds: &[Bind]) -> Result<Ready, RunError> {
-        // A bind over the file itself protects this file, but not the name: whoever replaces the file from outside takes the
-        // bind away with it. A read-only directory around it does protect the name.
-        let loose = self.paths.iter().find(|path| path.parent().is_some_and(|dir| is_writable(binds, dir)));
+        let loose = self.paths.iter().find(|path| replaceable(binds, path));
         match loose {
             Some(path) => Err(RunError::Writable(path.clone())),
             None => self.compile(generation),

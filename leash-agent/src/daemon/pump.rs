@@ -155,7 +155,7 @@ impl<'a> Pump<'a> {
         let stdin = std::io::stdin();
         let raw = self.console.as_ref().map(|console| {
             // Not being able to is a matter of looks; the session's own terminal is what counts.
-            drop(copy_size(&stdin, console));
+            let _ = copy_size(&stdin, console);
             RawMode::enter(stdin.as_fd())
         });
         notices.raw_terminal(raw.is_some());
@@ -233,7 +233,7 @@ impl<'a> Pump<'a> {
                 Signal::SIGHUP if !(self.had_terminal && !has_terminal()) => reload(notices),
                 Signal::SIGWINCH => {
                     if let Some(console) = &self.console {
-                        drop(copy_size(std::io::stdin(), console));
+                        let _ = copy_size(std::io::stdin(), console);
                     }
                 }
                 Signal::SIGTSTP => {

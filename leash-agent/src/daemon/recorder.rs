@@ -134,7 +134,11 @@ impl Worker {
 
     fn install(&mut self, ready: Ready) -> Result<(), RunError> {
         let Ready { compiled, set } = ready;
-        self.session.reload(compiled.image(), convert::kernel_mode(self.mode), set.generation)?;
+        if let Err(error) = self.session.reload(compiled.image(), convert::kernel_mode(self.mode), set.generation) {
+            // The old policy is still in force.
+            tracing::error!("the policy was not reloaded, the old one stays: {error}");
+            return self.log_reload(Some(error.to_string()));
+        }
         self.generations.insert(set.generation, compiled);
         self.current = set;
         self.log_reload(None)

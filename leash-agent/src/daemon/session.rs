@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use super::layout::{self, Layout};
 use super::policies::{self, Policies, Ready};
-use super::pump::{Pump, Streams};
+use super::pump::{Ended, Pump, Streams};
 use super::recorder::{Recorded, Recorder};
 use super::{Notices, Outcome, RunError, RunRequest, convert};
 use crate::audit::log::{LogError, LogWriter, create_log_dir};
@@ -51,9 +51,11 @@ struct Prepared {
 impl Prepared {
     fn new(request: &RunRequest) -> Result<Self, RunError> {
         let variable = |name| std::env::var(name).ok();
-        let user = match &request.user {
-            Some(text) => user::named(text)?,
-            None => user::caller(variable("SUDO_UID").as_deref(), variable("SUDO_GID").as_deref())?,
+        let user = match (&request.user, variable("SUDO_UID")) {
+            (Some(text), _) => user::named(text)?,
+            (None, Some(uid)) => user::caller(Some(&uid), variable("SUDO_GID").as_deref())?,
+            // Our own environment is the caller's, so it knows better than the user database where home is.
+            (None, None) => user::caller(None, None)?.at_home(std::env::var_os("HOME")),
         };
         let principal = policies::principal(request, &user)?;
         let mut layout = Layout::new(request, &user, &principal.name)?;
@@ -61,45 +63,52 @@ impl Prepared {
         let policies = Policies::new(request, &layout.workspace, variables, principal)?;
         let ready = policies.compile(1)?;
         for path in policies.protected() {
-            layout.protect(path);
+            layout.protect_policy(path);
         }
         Ok(Self { user, layout, policies, ready })
     }
 
+    /// Creates the log, and with it everything else.
     fn start(
-        self,
+        mut self,
         request: &RunRequest,
         session: &str,
         environment: Vec<Vec<u8>>,
         engine: &Engine,
         notices: &mut dyn Notices,
     ) -> Result<Outcome, RunError> {
-        let Self { user, mut layout, policies, ready } = self;
-        let mode = Mode::from(request.mode);
-        let mut log = open_log(request, &user, session, &policies.principal().name)?;
-        if let Ok(path) = log.path().canonicalize() {
-            layout.protect(&path);
+        let log = open_log(request, &self.user, session, &self.policies.principal().name)?;
+        let path = log.path().to_owned();
+        if let Ok(path) = path.canonicalize() {
+            self.layout.protect(&path);
         }
+        self.govern(request, session, environment, engine, log, notices).inspect_err(|_| {
+            // Nothing ran, so there is nothing to tell. If it can't be removed, it is at least empty or says so itself.
+            let _ = std::fs::remove_file(&path);
+        })
+    }
+
+    fn govern(
+        self,
+        request: &RunRequest,
+        session: &str,
+        environment: Vec<Vec<u8>>,
+        engine: &Engine,
+        mut log: LogWriter,
+        notices: &mut dyn Notices,
+    ) -> Result<Outcome, RunError> {
+        let mode = Mode::from(request.mode);
         let started = Instant::now();
         // From here on the order of declarations is the order of taking down, reversed.
         let signals = super::pump::block_signals()?;
         let state = StateDir::create(session)?;
         let cgroup = Cgroup::create(session)?;
         let (streams, stdio) = Streams::new()?;
-        let plan = Plan {
-            session: session.to_owned(),
-            state_dir: state.path().to_owned(),
-            cgroup_mount: cgroup.mount().to_owned(),
-            cgroup_path: cgroup.path().to_owned(),
-            binds: layout.binds.clone(),
-            private_tmp: layout.private_tmp,
-            user: user.clone(),
-            workdir: layout.workspace.clone(),
-            argv: request.command.iter().map(|word| word.as_bytes().to_vec()).collect(),
-            env: environment,
-            terminal: streams.terminal(),
-        };
+        let plan = self.plan(request, session, environment, &state, &cgroup, streams.terminal());
         let mut container = Container::create(Path::new("/proc/self/exe"), plan, stdio)?;
+        let Self { user, layout, policies, ready } = self;
+        log.append(SystemTime::now(), start_record(request, &user, &layout, &policies, &ready))?;
+        log.flush()?;
         let kernel = engine.register(SessionSpec {
             cgroup: &cgroup.dir(),
             init_pid: container.init_pid(),
@@ -107,16 +116,16 @@ impl Prepared {
             image: ready.compiled.image(),
             generation: ready.set.generation,
         })?;
-        log.append(SystemTime::now(), start_record(request, &user, &layout, &policies, &ready))?;
-        log.flush()?;
         let (alarm, alarm_end) = UnixStream::pair().map_err(RunError::system("create a socket"))?;
         let recorder = Recorder::start(kernel, log, ready, mode, alarm_end)?;
 
         let ended = {
             let mut reloads = Reloads { policies: &policies, layout: &layout, recorder: &recorder, generation: 1 };
             let watched = if request.watch { policies.watched() } else { Vec::new() };
-            let mut pump = Pump::new(&mut container, signals, streams, alarm, &watched)?;
-            pump.run(&mut |notices| reloads.reload(notices), notices)
+            match Pump::new(&mut container, signals, streams, alarm, &watched) {
+                Ok(mut pump) => pump.run(&mut |notices| reloads.reload(notices), notices),
+                Err(error) => Ended { status: EXIT_LEASH, error: Some(error) },
+            }
         };
         // Whatever happened: first nothing of the session runs any more, then the record of it is closed.
         let killed = cgroup.kill();
@@ -131,7 +140,31 @@ impl Prepared {
         let outcome = finish(request, recorded, ended.status, mode, started);
         drop(cgroup);
         drop(state);
-        outcome
+        Ok(outcome)
+    }
+
+    fn plan(
+        &self,
+        request: &RunRequest,
+        session: &str,
+        env: Vec<Vec<u8>>,
+        state: &StateDir,
+        cgroup: &Cgroup,
+        terminal: bool,
+    ) -> Plan {
+        Plan {
+            session: session.to_owned(),
+            state_dir: state.path().to_owned(),
+            cgroup_mount: cgroup.mount().to_owned(),
+            cgroup_path: cgroup.path().to_owned(),
+            binds: self.layout.binds.clone(),
+            private_tmp: self.layout.private_tmp,
+            user: self.user.clone(),
+            workdir: self.layout.workspace.clone(),
+            argv: request.command.iter().map(|word| word.as_bytes().to_vec()).collect(),
+            env,
+            terminal,
+        }
     }
 }
 
@@ -159,7 +192,7 @@ impl Reloads<'_> {
     }
 }
 
-fn finish(request: &RunRequest, recorded: Recorded, status: i32, mode: Mode, started: Instant) -> Result<Outcome, RunError> {
+fn finish(request: &RunRequest, recorded: Recorded, status: i32, mode: Mode, started: Instant) -> Outcome {
     let Recorded { mut log, summary, totals, error } = recorded;
     let status = if error.is_some() { EXIT_LEASH } else { status };
     let end = SessionEnd {
@@ -179,7 +212,7 @@ fn finish(request: &RunRequest, recorded: Recorded, status: i32, mode: Mode, sta
     let status = if error.is_some() { EXIT_LEASH } else { status };
     let log = path.to_string_lossy().into_owned();
     let ending = Ending { mode, totals: &totals, log: &log, enforce_hint: &enforce_hint(request) };
-    Ok(Outcome { status, report: summary.report(&ending), error })
+    Outcome { status, report: summary.report(&ending), error }
 }
 
 /// How to run the same command in enforce mode.

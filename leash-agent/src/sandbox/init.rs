@@ -69,7 +69,7 @@ impl Init {
     fn run(&self) -> Result<Infallible, Failure> {
         let argv = c_strings(&self.argv)?;
         let env = c_strings(&self.env)?;
-        drop(nix::sys::prctl::set_name(c"leash-init"));
+        let _ = nix::sys::prctl::set_name(c"leash-init");
         if self.terminal {
             self.release_terminal()?;
         }
@@ -84,7 +84,7 @@ impl Init {
                 drop(read);
                 let errno = self.become_command(&argv, &env);
                 // Nobody is left to tell if this fails; the exit status still says it.
-                drop(nix::unistd::write(write.as_fd(), &(errno as i32).to_ne_bytes()));
+                let _ = nix::unistd::write(write.as_fd(), &(errno as i32).to_ne_bytes());
                 exit(EXIT_LEASH)
             }
             ForkResult::Parent { child } => {
@@ -124,7 +124,7 @@ impl Init {
         }
         for number in Signal::iterator() {
             // SAFETY: the default action installs no handler. SIGKILL and SIGSTOP refuse, as they should.
-            drop(unsafe { signal(number, SigHandler::SigDfl) });
+            let _ = unsafe { signal(number, SigHandler::SigDfl) };
         }
         if let Err(errno) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None) {
             return errno;
@@ -175,9 +175,15 @@ fn supervise(child: Pid, signals: &SigSet) -> Result<Infallible, Failure> {
             }
             // What a terminal sends goes to everything in the foreground. Nobody in the session could resume the command, so
             // the kernel would ignore the polite form of a stop.
-            Signal::SIGTSTP => drop(killpg(child, Signal::SIGSTOP)),
-            number @ (Signal::SIGINT | Signal::SIGQUIT | Signal::SIGCONT) => drop(killpg(child, number)),
-            number => drop(kill(child, number)),
+            Signal::SIGTSTP => {
+                let _ = killpg(child, Signal::SIGSTOP);
+            }
+            number @ (Signal::SIGINT | Signal::SIGQUIT | Signal::SIGCONT) => {
+                let _ = killpg(child, number);
+            }
+            number => {
+                let _ = kill(child, number);
+            }
         }
     }
 }

@@ -101,8 +101,8 @@ impl Launcher {
             Some(Order::Start) => container.start().map_err(|error| chain(&error))?,
             // The parent gave up (or went away); what we created must not stay.
             _ => {
-                drop(kill(init, Signal::SIGKILL));
-                drop(waitpid(init, None));
+                let _ = kill(init, Signal::SIGKILL);
+                let _ = waitpid(init, None);
                 return Ok(());
             }
         }
@@ -139,13 +139,13 @@ impl Launcher {
                     // Process 1 is our child and not reaped, so its number can't be another's.
                     Some(Order::Signal(number)) => {
                         if let Ok(signal) = Signal::try_from(number) {
-                            drop(kill(init, signal));
+                            let _ = kill(init, signal);
                         }
                     }
                     Some(_) => return Err("an order came out of turn".into()),
                     None => {
                         listening = false;
-                        drop(kill(init, Signal::SIGKILL));
+                        let _ = kill(init, Signal::SIGKILL);
                     }
                 }
             }

@@ -12,7 +12,7 @@ use nix::libc;
 use super::SandboxError;
 
 /// Where the cgroup v2 hierarchy is mounted with its root, if it is.
-pub fn cgroup2_mount() -> Result<Option<PathBuf>, SandboxError> {
+pub(super) fn cgroup2_mount() -> Result<Option<PathBuf>, SandboxError> {
     let path = "/proc/self/mountinfo";
     let text = fs::read(path).map_err(SandboxError::path("read", path))?;
     Ok(text.split(|&byte| byte == b'\n').find_map(cgroup2_line))

@@ -61,6 +61,16 @@ pub struct Identity {
     pub shell: PathBuf,
 }
 
+impl Identity {
+    /// With another home directory, if that is one.
+    pub fn at_home(mut self, home: Option<std::ffi::OsString>) -> Self {
+        if let Some(home) = home.map(PathBuf::from).filter(|home| home.is_absolute() && home.is_dir()) {
+            self.home = home;
+        }
+        self
+    }
+}
+
 /// Orders binds so that an outer one never covers an inner one, and lets the last word on one path win.
 pub fn order_binds(binds: Vec<Bind>) -> Vec<Bind> {
     let mut ordered: Vec<Bind> = Vec::with_capacity(binds.len());

@@ -26,7 +26,7 @@ impl<'a> RawMode<'a> {
 impl Drop for RawMode<'_> {
     fn drop(&mut self) {
         // If the terminal is gone there is nothing to give back.
-        drop(tcsetattr(self.terminal, SetArg::TCSADRAIN, &self.before));
+        let _ = tcsetattr(self.terminal, SetArg::TCSADRAIN, &self.before);
     }
 }
 

@@ -1,10 +1,14 @@
 //! The container by itself, without enforcement: what a session can see, and what is left of it. Needs root, but no BPF.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
+
+mod governed;
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use governed::leash;
 use leash_agent::sandbox::cgroup::Cgroup;
 use leash_agent::sandbox::plan::{Bind, Plan};
 use leash_agent::sandbox::{Container, LauncherEvent, RUNTIME_DIR, StateDir, Stdio3, env, user};
@@ -63,7 +67,7 @@ fn create_with(argv: &[&str], binds: Vec<Bind>, change: impl FnOnce(&mut Plan)) 
     let stdio = Stdio3 { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr) };
     let mut plan = plan(argv, &cgroup, &session, binds);
     change(&mut plan);
-    let container = Container::create(Path::new(env!("CARGO_BIN_EXE_leash")), plan, stdio).unwrap();
+    let container = Container::create(&leash(), plan, stdio).unwrap();
     Session {
         container,
         _cgroup: cgroup,
@@ -170,7 +174,7 @@ fn a_symlink_in_the_place_of_a_bind_is_refused() {
     let _state = StateDir::create(&session).unwrap();
     let mut plan = plan(&["true"], &cgroup, &session, vec![Bind { path: link, writable: true }]);
     plan.workdir = "/".into();
-    assert!(Container::create(Path::new(env!("CARGO_BIN_EXE_leash")), plan, Stdio3::default()).is_err());
+    assert!(Container::create(&leash(), plan, Stdio3::default()).is_err());
 }
 
 #[test]
@@ -259,7 +263,7 @@ fn the_session_gets_its_own_terminal() {
     let _state = StateDir::create(&session_id).unwrap();
     let mut plan = plan(&["/bin/bash", "-c", "tty; stty size; ps -o tty=,pid= -p $$; [ -e /dev/tty ] && echo x > /dev/tty"], &cgroup, &session_id, vec![]);
     plan.terminal = true;
-    let mut container = Container::create(Path::new(env!("CARGO_BIN_EXE_leash")), plan, Stdio3::default()).unwrap();
+    let mut container = Container::create(&leash(), plan, Stdio3::default()).unwrap();
     let mut master = File::from(container.take_console().unwrap());
     container.start().unwrap();
     let mut text = Vec::new();

@@ -1,0 +1,172 @@
+//! `leash run` on a terminal: full-screen programs, window size, Ctrl-C, job control, and a terminal that is given back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
+
+mod governed;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use governed::{leash, scratch};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::pty::{Winsize, openpty};
+use nix::sys::termios::{Termios, tcgetattr};
+
+/// A person at a terminal.
+struct Person {
+    master: File,
+    slave: std::os::fd::OwnedFd,
+    child: Child,
+    seen: String,
+    before: Termios,
+    dir: tempfile::TempDir,
+}
+
+fn size(rows: u16, columns: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+impl Person {
+    fn run(command: &[&str]) -> Self {
+        let dir = scratch();
+        let policy = dir.path().join("p.cedar");
+        fs::write(&policy, "permit (principal, action, resource);").unwrap();
+        let workspace = dir.path().join("w");
+        fs::create_dir(&workspace).unwrap();
+        fs::write(workspace.join("long"), (1..=500).map(|n| format!("line {n}\n")).collect::<String>()).unwrap();
+        let pty = openpty(Some(&size(24, 80)), None).unwrap();
+        let before = tcgetattr(&pty.slave).unwrap();
+        let stdio = || Stdio::from(pty.slave.try_clone().unwrap());
+        let mut leash = Command::new(leash());
+        leash.args(["run", "--policy"]).arg(policy).arg("--log").arg(dir.path().join("log.jsonl"));
+        leash.arg("--workspace").arg(workspace).arg("--").args(command);
+        leash.env("TERM", "xterm").stdin(stdio()).stdout(stdio()).stderr(stdio());
+        // SAFETY: both calls are async-signal-safe, and descriptor 0 is the terminal by now.
+        unsafe {
+            leash.pre_exec(|| {
+                nix::unistd::setsid()?;
+                nix::errno::Errno::result(libc::ioctl(0, libc::TIOCSCTTY, 0)).map(drop)?;
+                Ok(())
+            });
+        }
+        let child = leash.spawn().unwrap();
+        Self { master: pty.master.into(), slave: pty.slave, child, seen: String::new(), before, dir }
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Reads until `text` appears, and forgets everything up to it.
+    fn wait_for(&mut self, text: &str) {
+        let begin = Instant::now();
+        while !self.seen.contains(text) {
+            assert!(begin.elapsed() < Duration::from_secs(90), "waited for {text:?}, saw {:?}", self.seen);
+            let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut fds, 1000u16).unwrap() == 0 {
+                continue;
+            }
+            let mut buffer = [0; 4096];
+            let count = self.master.read(&mut buffer).unwrap();
+            self.seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        let end = self.seen.find(text).unwrap() + text.len();
+        self.seen.drain(..end);
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        let size = size(rows, columns);
+        // SAFETY: TIOCSWINSZ reads one `Winsize`.
+        nix::errno::Errno::result(unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }).unwrap();
+    }
+
+    /// Waits for the end; the terminal must be as it was.
+    fn finish(mut self) -> i32 {
+        self.wait_for("log: ");
+        let status = self.child.wait().unwrap();
+        assert_eq!(tcgetattr(&self.slave).unwrap(), self.before, "the terminal was not given back");
+        drop(self.dir);
+        status.code().unwrap()
+    }
+}
+
+#[test]
+fn a_shell_has_a_terminal_with_job_control() {
+    let mut person = Person::run(&["bash", "--norc", "--noediting"]);
+    person.type_in("PS1='> '; echo re''ady; tty; stty size\r");
+    person.wait_for("ready\r\n");
+    person.wait_for("/dev/pts/0\r\n24 80\r\n");
+    person.resize(40, 132);
+    person.type_in("trap 'echo chan''ged' WINCH; stty size\r");
+    person.wait_for("40 132\r\n");
+    // Ctrl-C ends the program in the foreground and not the shell.
+    person.type_in("sleep 1000; echo status $?\r");
+    person.wait_for("status $?\r\n");
+    eventually_sleeping("sleep 1000");
+    person.type_in("\x03");
+    person.type_in("echo after''wards\r");
+    person.wait_for("afterwards\r\n");
+    // Ctrl-Z stops it, fg continues it.
+    person.type_in("sleep 1001\r");
+    person.wait_for("sleep 1001\r\n");
+    eventually_sleeping("sleep 1001");
+    person.type_in("\x1a");
+    person.wait_for("Stopped");
+    person.type_in("jobs; fg\r");
+    person.wait_for("sleep 1001\r\n");
+    eventually_sleeping("sleep 1001");
+    person.type_in("\x03");
+    person.type_in("exit 9\r");
+    assert_eq!(person.finish(), 9);
+}
+
+#[test]
+fn full_screen_programs_draw_and_read_keys() {
+    let mut person = Person::run(&["less", "long"]);
+    person.wait_for("line 1\r\n");
+    person.wait_for("line 23");
+    person.type_in("G");
+    person.wait_for("line 500");
+    person.type_in("q");
+    assert_eq!(person.finish(), 0);
+
+    let mut person = Person::run(&["vi", "-u", "NONE", "made"]);
+    person.wait_for("made");
+    person.type_in("ihello\x1b:wq\r");
+    let file = person.dir.path().join("w/made");
+    let begin = Instant::now();
+    while !fs::read_to_string(&file).is_ok_and(|text| text == "hello\n") {
+        assert!(begin.elapsed() < Duration::from_secs(60), "vi did not save: {:?}", person.seen);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(person.finish(), 0);
+}
+
+#[test]
+fn a_terminal_that_hangs_up_ends_the_session() {
+    let mut person = Person::run(&["sh", "-c", "echo re''ady; exec sleep 1002"]);
+    person.wait_for("ready\r\n");
+    let Person { master, slave, mut child, dir, .. } = person;
+    drop(slave);
+    drop(master);
+    let status = child.wait().unwrap();
+    assert!(!status.success());
+    drop(dir);
+}
+
+/// Waits until the session's program runs, so that a key reaches it and not the shell.
+fn eventually_sleeping(command: &str) {
+    let begin = Instant::now();
+    loop {
+        let found = Command::new("pgrep").args(["-r", "S", "-fx", command]).output().unwrap();
+        if found.status.success() {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{command} does not run");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
