@@ -9,4 +9,5 @@ pub mod attempt;
 pub mod case;
 pub mod cases;
 pub mod ground;
+pub mod random;
 pub mod session;
