@@ -18,14 +18,17 @@ const STARTS: usize = 9;
 /// A directory of this run's own with policies, and `leash` to run things in it.
 struct Bench<'a> {
     leash: &'a Path,
+    /// The workspace of the sessions.
     directory: tempfile::TempDir,
+    /// Policies and logs, where no session can write.
+    outside: tempfile::TempDir,
     this: PathBuf,
 }
 
 /// All figures of this kernel.
 pub(crate) fn figures(leash: &Path, opens: u64) -> anyhow::Result<Vec<Figure>> {
-    let directory = tempfile::Builder::new().prefix("leash-bench").tempdir_in("/srv").or_else(|_| tempfile::tempdir())?;
-    let bench = Bench { leash, directory, this: std::env::current_exe()? };
+    let temporary = |parent: &str| tempfile::Builder::new().prefix("leash-bench-").tempdir_in(parent);
+    let bench = Bench { leash, directory: temporary("/var/tmp")?, outside: temporary("/var/lib")?, this: std::env::current_exe()? };
     let mut figures = Vec::new();
     bench.open_close(&mut figures)?;
     bench.reload(&mut figures)?;
@@ -35,12 +38,21 @@ pub(crate) fn figures(leash: &Path, opens: u64) -> anyhow::Result<Vec<Figure>> {
 }
 
 impl Bench<'_> {
+    /// A policy or log of this name.
     fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.outside.path().join(name)
     }
 
     fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
-        let path = self.path(name);
+        self.write_to(self.path(name), text)
+    }
+
+    /// A file that the workloads open.
+    fn open_me(&self, name: &str) -> anyhow::Result<PathBuf> {
+        self.write_to(self.directory.path().join(name), name)
+    }
+
+    fn write_to(&self, path: PathBuf, text: &str) -> anyhow::Result<PathBuf> {
         std::fs::write(&path, text).with_context(|| format!("writing `{}`", path.display()))?;
         Ok(path)
     }
@@ -103,7 +115,7 @@ impl Bench<'_> {
     fn reload(&self, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
         let directory = self.directory.path().to_str().context("a path that isn't UTF-8")?;
         for name in ["flips", "allowed", "denied"] {
-            self.write(name, name)?;
+            self.open_me(name)?;
         }
         let policy = self.write("reload.cedar", &reload_rules(directory, false))?;
         let mut command = self.run(&policy, &self.path("reload.jsonl"), &["flip", directory]);
@@ -121,9 +133,9 @@ impl Bench<'_> {
     fn accounting(&self, opens: u64, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
         let directory = self.directory.path().to_str().context("a path that isn't UTF-8")?;
         for file in 0..9 {
-            self.write(&format!("allowed-{file}"), "")?;
+            self.open_me(&format!("allowed-{file}"))?;
         }
-        self.write("denied", "")?;
+        self.open_me("denied")?;
         let policy = self.write(
             "accounting.cedar",
             &format!("permit (principal, action, resource);\n@id(\"denied\") forbid (principal, action == Action::\"FileRead\", resource == File::\"{directory}/denied\");\n"),
