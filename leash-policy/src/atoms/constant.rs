@@ -1,0 +1,92 @@
+//! Parts of a condition that don't depend on the request's resource or context, evaluated by Cedar.
+
+use std::net::IpAddr;
+
+use cedar_policy_core::ast::{Expr, ExprKind, Literal, Value, ValueKind, Var};
+use leash_common::kind::Kind;
+
+use super::{IpRange, network};
+use crate::world::{World, context};
+
+/// What a condition compares with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Constant {
+    Text(String),
+    Long(i64),
+    /// The addresses, and whether it is a single one.
+    Ip(IpRange, bool),
+    /// Type and id.
+    Entity(String, String),
+    Other,
+}
+
+/// Whether `e` depends on the resource or the context.
+pub(crate) fn is_open(e: &Expr) -> bool {
+    e.subexpressions().any(|e| matches!(e.expr_kind(), ExprKind::Var(Var::Resource | Var::Context)))
+}
+
+/// Whether `e` depends on the action.
+pub(crate) fn sees_action(e: &Expr) -> bool {
+    e.subexpressions().any(|e| matches!(e.expr_kind(), ExprKind::Var(Var::Action)))
+}
+
+/// All values that the closed expression `e` has, over the kinds in question; sets are replaced by their elements.
+pub(crate) fn values(world: &World, e: &Expr, kinds: u32) -> Result<Vec<Constant>, String> {
+    let mut all = Vec::new();
+    let resource = cedar_policy_core::ast::EntityUIDEntry::known(
+        crate::world::uid("System", "").map_err(|fault| fault.to_string())?,
+        None,
+    );
+    let context = context("");
+    let by_action = sees_action(e);
+    for kind in Kind::ALL.into_iter().filter(|kind| kinds & kind.bit() != 0) {
+        flatten(&world.evaluate(world.constant(), e, kind, &resource, &context)?, &mut all);
+        if !by_action {
+            break;
+        }
+    }
+    all.dedup();
+    Ok(all)
+}
+
+fn flatten(value: &Value, all: &mut Vec<Constant>) {
+    all.push(match value.value_kind() {
+        ValueKind::Set(set) => {
+            for element in set.iter() {
+                flatten(element, all);
+            }
+            return;
+        }
+        ValueKind::Lit(Literal::String(text)) => Constant::Text(text.to_string()),
+        ValueKind::Lit(Literal::Long(number)) => Constant::Long(*number),
+        ValueKind::Lit(Literal::EntityUID(uid)) => {
+            Constant::Entity(uid.entity_type().to_string(), AsRef::<str>::as_ref(uid.eid()).to_owned())
+        }
+        ValueKind::ExtensionValue(_) => match parse_ip(&value.to_string()) {
+            Some((range, single)) => Constant::Ip(range, single),
+            None => Constant::Other,
+        },
+        ValueKind::Lit(Literal::Bool(_)) | ValueKind::Record(_) => Constant::Other,
+    });
+}
+
+/// Reads the way in which Cedar writes an address: `ip("10.0.0.0/8")`.
+fn parse_ip(text: &str) -> Option<(IpRange, bool)> {
+    let text = text.strip_prefix("ip(\"")?.strip_suffix("\")")?;
+    let (address, prefix) = text.split_once('/')?;
+    let range = network(address.parse::<IpAddr>().ok()?, prefix.parse().ok()?)?;
+    Some((range, range.low == range.high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_cedar_writes_them() {
+        assert_eq!(parse_ip("ip(\"10.1.2.3/8\")"), Some((IpRange { v6: false, low: 0x0a00_0000, high: 0x0aff_ffff }, false)));
+        assert_eq!(parse_ip("ip(\"::1/128\")"), Some((IpRange { v6: true, low: 1, high: 1 }, true)));
+        assert_eq!(parse_ip("ip(\"::/0\")"), Some((IpRange { v6: true, low: 0, high: u128::MAX }, false)));
+        assert_eq!(parse_ip("decimal(\"1.0\")"), None);
+    }
+}

@@ -1,0 +1,183 @@
+//! A compiled policy: the image for the kernel, and what userspace needs to explain its answers.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use cedar_policy::{Authorizer, Context, Entities, PolicySet, RestrictedExpression};
+use cedar_policy_core::ast;
+use leash_common::kind::Protocol;
+use leash_common::table::{Corrupt, Cursor, Decision, Image, PAGE_WORDS, Page, decide_row, header, header_word, walk_bytes, walk_endpoint};
+
+use crate::diagnostic::Diagnostic;
+use crate::request::{Effect, Outcome, PolicyRef, Principal, Request, Resource, Verdict};
+use crate::tables::Reasons;
+use crate::world::{internal, principal_entities, resource_entity, uid};
+
+/// Sizes of a compiled policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Policies.
+    pub policies: usize,
+    /// Classes of paths.
+    pub classes: usize,
+    /// Classes of programs.
+    pub exe_classes: usize,
+    /// States of the automaton.
+    pub states: usize,
+    /// Sets of determining policies.
+    pub reasons: usize,
+    /// Pages of 64 KiB.
+    pub pages: usize,
+}
+
+/// What a compiled policy is made of.
+pub(crate) struct Parts {
+    pub(crate) image: Vec<u64>,
+    pub(crate) reasons: Reasons,
+    pub(crate) references: Vec<PolicyRef>,
+    pub(crate) set: ast::PolicySet,
+    pub(crate) principal: Principal,
+    pub(crate) stats: Stats,
+}
+
+/// A compiled policy.
+pub struct Compiled {
+    image: Vec<u64>,
+    reasons: Reasons,
+    references: Vec<PolicyRef>,
+    set: PolicySet,
+    constant: Vec<ast::Entity>,
+    schema: cedar_policy::Schema,
+    principal: Principal,
+    stats: Stats,
+}
+
+/// An image in a slice of whole pages.
+struct Pages<'a>(&'a [u64]);
+
+impl Image for Pages<'_> {
+    fn page(&self, number: u32) -> Option<&Page> {
+        let start = number as usize * PAGE_WORDS;
+        self.0.get(start..start + PAGE_WORDS)?.try_into().ok()
+    }
+}
+
+impl Compiled {
+    pub(crate) fn new(parts: Parts) -> Result<Self, Diagnostic> {
+        Ok(Self {
+            image: parts.image,
+            reasons: parts.reasons,
+            references: parts.references,
+            set: PolicySet::from(parts.set),
+            constant: principal_entities(&parts.principal)?,
+            schema: crate::SCHEMA.parse().map_err(|fault: cedar_policy::CedarSchemaError| internal(fault))?,
+            principal: parts.principal,
+            stats: parts.stats,
+        })
+    }
+
+    /// The image: whole pages, to be installed as they are, with generation and mode in word 1.
+    pub fn image(&self) -> &[u64] {
+        &self.image
+    }
+
+    /// Sizes.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// All policies, in the order of the sources.
+    pub fn policies(&self) -> &[PolicyRef] {
+        &self.references
+    }
+
+    /// The determining policies of a decision.
+    pub fn reason(&self, reason: u32) -> Vec<&PolicyRef> {
+        self.reasons.policies(reason).into_iter().filter_map(|policy| self.references.get(policy as usize)).collect()
+    }
+
+    /// What the tables answer, by the functions that the kernel runs.
+    pub fn decide(&self, request: &Request) -> Outcome {
+        // A corrupt image denies, as it does in the kernel.
+        let decision = self.look_up(request).unwrap_or(Decision { allow: false, reason: 0 });
+        let mut policies: Vec<String> = self.reason(decision.reason).into_iter().map(|policy| policy.id.clone()).collect();
+        policies.sort_unstable();
+        Outcome { verdict: if decision.allow { Verdict::Allow } else { Verdict::Deny }, policies }
+    }
+
+    fn look_up(&self, request: &Request) -> Result<Decision, Corrupt> {
+        let image = &Pages(&self.image);
+        let mut exe = Cursor::enter(image, header_word(image, header::START_EXE)? as u32)?;
+        walk_bytes(image, &mut exe, request.exe.as_bytes())?;
+        let end = match &request.resource {
+            Resource::File { path: text }
+            | Resource::Dir { path: text }
+            | Resource::UnixSocket { path: text }
+            | Resource::Socket { name: text } => {
+                let mut cursor = Cursor::enter(image, header_word(image, header::START_TEXT)? as u32)?;
+                walk_bytes(image, &mut cursor, text.as_bytes())?;
+                cursor
+            }
+            Resource::Endpoint { ip, port, protocol } => {
+                let protocol = Protocol::ALL.into_iter().find(|known| known.name() == protocol).unwrap_or(Protocol::Other);
+                match ip {
+                    IpAddr::V4(ip) => walk_endpoint(image, &ip.octets(), protocol, *port)?,
+                    IpAddr::V6(ip) => walk_endpoint(image, &ip.octets(), protocol, *port)?,
+                }
+            }
+        };
+        decide_row(image, end.accept(), request.kind, exe.accept())
+    }
+
+    /// What Cedar answers.
+    pub fn cedar(&self, request: &Request) -> Outcome {
+        // Cedar refuses a request only if it isn't of the schema; `Request` holds no such one.
+        self.authorize(request).unwrap_or(Outcome { verdict: Verdict::Deny, policies: Vec::new() })
+    }
+
+    fn authorize(&self, request: &Request) -> Result<Outcome, Diagnostic> {
+        let entities = self.constant.iter().cloned().chain([resource_entity(&request.resource)?]);
+        let entities = Entities::from_entities(entities.map(cedar_policy::Entity::from), Some(&self.schema)).map_err(internal)?;
+        let exe = RestrictedExpression::new_string(request.exe.clone());
+        let context = Context::from_pairs([("exe".to_owned(), exe)]).map_err(internal)?;
+        let asked = cedar_policy::Request::new(
+            uid("Agent", &self.principal.name)?.into(),
+            uid("Action", request.kind.action())?.into(),
+            uid(request.resource.resource_type().name(), &request.resource.id())?.into(),
+            context,
+            Some(&self.schema),
+        )
+        .map_err(internal)?;
+        let response = Authorizer::new().is_authorized(&asked, &self.set, &entities);
+        let mut policies: Vec<String> =
+            response.diagnostics().reason().map(|id| AsRef::<str>::as_ref(id).to_owned()).collect();
+        policies.sort_unstable();
+        let verdict = match response.decision() {
+            cedar_policy::Decision::Allow => Verdict::Allow,
+            cedar_policy::Decision::Deny => Verdict::Deny,
+        };
+        Ok(Outcome { verdict, policies })
+    }
+
+    /// The answer in words: the verdict, and each policy that decides it with its reason and place.
+    pub fn explain(&self, request: &Request) -> String {
+        let outcome = self.decide(request);
+        let subject = format!("{} on {} `{}` by `{}`", request.kind.action(), request.resource.resource_type().name(), request.resource.id(), request.exe);
+        let mut text = match (outcome.verdict, outcome.policies.is_empty()) {
+            (Verdict::Allow, _) => format!("{subject} is allowed.\n"),
+            (Verdict::Deny, false) => format!("{subject} is denied: a forbid outweighs every permit.\n"),
+            (Verdict::Deny, true) => format!("{subject} is denied: no policy permits it.\n"),
+        };
+        for id in &outcome.policies {
+            let Some(policy) = self.references.iter().find(|policy| &policy.id == id) else { continue };
+            let effect = match policy.effect {
+                Effect::Permit => "permit",
+                Effect::Forbid => "forbid",
+            };
+            let reason = policy.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
+            // Writing to a string can't fail.
+            let _ = writeln!(text, "  {effect} `{id}` at {}:{}{reason}", policy.source, policy.line);
+        }
+        text
+    }
+}

@@ -1,0 +1,224 @@
+//! Text to validated policies. Parsing and strict validation are Cedar's; this module gives policies their names and leads every
+//! complaint back to the user's text.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use cedar_policy_core::ast;
+use cedar_policy_core::extensions::Extensions;
+use cedar_policy_core::parser::{Loc, parse_policyset};
+use cedar_policy_core::validator::{ValidationMode, Validator, ValidatorSchema};
+
+use crate::diagnostic::Diagnostic;
+use crate::request::{Effect, PolicyRef};
+use crate::source::{Expanded, Source, Variables, expand};
+
+/// Text is cut into parts of about this size, which are parsed in parallel.
+const PART_BYTES: usize = 128 << 10;
+/// Threads that parse.
+const THREADS: usize = 2;
+
+/// The expanded sources, and the way from a Cedar location to the user's text.
+pub(crate) struct Sources(Vec<Expanded>);
+
+/// A part of a source: its index, and the offset at which the part starts.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    source: usize,
+    base: usize,
+}
+
+/// A validated policy.
+pub(crate) struct Policy {
+    pub(crate) ast: ast::Policy,
+    pub(crate) reference: PolicyRef,
+    pub(crate) place: Place,
+}
+
+/// What Cedar can read of a schema is fixed when this crate is built.
+pub(crate) fn schema() -> Result<&'static ValidatorSchema, Diagnostic> {
+    static PARSED: OnceLock<Result<ValidatorSchema, String>> = OnceLock::new();
+    let parsed = PARSED.get_or_init(|| {
+        let parsed = ValidatorSchema::from_cedarschema_str(crate::SCHEMA, Extensions::all_available());
+        parsed.map(|(schema, _)| schema).map_err(|fault| fault.to_string())
+    });
+    parsed.as_ref().map_err(|fault| Diagnostic::new("leash.cedarschema", &crate::SCHEMA.into(), fault.clone()))
+}
+
+impl Sources {
+    /// A complaint about the place `loc` (or the whole part).
+    pub(crate) fn complain(&self, place: Place, loc: Option<&Loc>, message: impl Into<String>, label: &str) -> Diagnostic {
+        let span = loc.map(|loc| (loc.start(), loc.end()));
+        self.complain_span(place, span, message, label)
+    }
+
+    fn complain_span(&self, place: Place, span: Option<(usize, usize)>, message: impl Into<String>, label: &str) -> Diagnostic {
+        let Some(source) = self.0.get(place.source) else {
+            return Diagnostic::new("", &"".into(), message);
+        };
+        let diagnostic = Diagnostic::new(&source.name, &source.original, message);
+        match span {
+            Some((start, end)) => {
+                let start = source.original_offset(place.base + start, false);
+                let end = source.original_offset(place.base + end, true).max(start);
+                diagnostic.at(start, end - start, label)
+            }
+            None => diagnostic,
+        }
+    }
+
+    /// The source's name and the line of a location.
+    fn line(&self, place: Place, loc: Option<&Loc>) -> (&str, usize) {
+        let Some(source) = self.0.get(place.source) else { return ("", 0) };
+        (&source.name, source.line(source.original_offset(place.base + loc.map_or(0, Loc::start), false)))
+    }
+}
+
+/// What one part gave.
+#[derive(Default)]
+struct Part {
+    policies: Vec<ast::Policy>,
+    faults: Vec<Diagnostic>,
+}
+
+/// Parses and validates all sources.
+pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<Diagnostic>) -> (Sources, Vec<Policy>) {
+    let sources = Sources(sources.iter().map(|source| expand(source, variables, faults)).collect());
+    let schema = match schema() {
+        Ok(schema) => schema,
+        Err(fault) => {
+            faults.push(fault);
+            return (sources, Vec::new());
+        }
+    };
+    if !faults.is_empty() {
+        return (sources, Vec::new());
+    }
+    let places = parts(&sources);
+    let parse_one = |(place, end): &(Place, usize)| parse_part(&sources, *place, *end, &Validator::new(schema.clone()));
+    let parsed: Vec<Part> = if places.len() < 2 {
+        places.iter().map(parse_one).collect()
+    } else {
+        parallel(&places, THREADS, parse_one)
+    };
+    let mut policies = Vec::new();
+    let mut numbers = BTreeMap::new();
+    for ((place, _), part) in places.iter().zip(parsed) {
+        faults.extend(part.faults);
+        for ast in part.policies {
+            let number = numbers.entry(place.source).or_insert(0);
+            *number += 1;
+            policies.push(name(&sources, *place, ast, *number));
+        }
+    }
+    unique(&sources, &policies, faults);
+    (sources, policies)
+}
+
+/// Maps `items` on `threads` threads, in order.
+pub(crate) fn parallel<T: Sync, R: Send>(items: &[T], threads: usize, map: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let chunk = items.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> =
+            items.chunks(chunk).map(|items| scope.spawn(|| items.iter().map(&map).collect::<Vec<R>>())).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| match worker.join() {
+                Ok(results) => results,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+            .collect()
+    })
+}
+
+/// Cuts the sources between statements. Each part comes with its end.
+fn parts(sources: &Sources) -> Vec<(Place, usize)> {
+    let mut parts = Vec::new();
+    for (source, expanded) in sources.0.iter().enumerate() {
+        let mut base = 0;
+        for &end in &expanded.statement_ends {
+            if end - base >= PART_BYTES {
+                parts.push((Place { source, base }, end));
+                base = end;
+            }
+        }
+        parts.push((Place { source, base }, expanded.text.len()));
+    }
+    parts
+}
+
+fn parse_part(sources: &Sources, place: Place, end: usize, validator: &Validator) -> Part {
+    let mut part = Part::default();
+    let text = sources.0.get(place.source).and_then(|source| source.text.get(place.base..end)).unwrap_or_default();
+    let set = match parse_policyset(text) {
+        Ok(set) => set,
+        Err(errors) => {
+            part.faults = errors.iter().map(|error| convert(sources, place, error)).collect();
+            return part;
+        }
+    };
+    for template in set.templates() {
+        let help = "write a policy for each principal and resource; a template has nothing that would link it";
+        let message = "templates are not supported: this policy has slots such as `?principal`";
+        part.faults.push(sources.complain(place, template.loc(), message, "this is a template").help(help));
+    }
+    let result = validator.validate(&set, ValidationMode::Strict);
+    part.faults.extend(result.validation_errors().map(|error| convert(sources, place, error)));
+    part.policies = set.into_policies().filter(ast::Policy::is_static).collect();
+    part.policies.sort_by_key(|policy| policy.loc().map_or(0, Loc::start));
+    part
+}
+
+/// Cedar's complaint as ours.
+fn convert(sources: &Sources, place: Place, error: &dyn miette::Diagnostic) -> Diagnostic {
+    let message = error.to_string();
+    // Cedar names policies by numbers that mean nothing to the user; the place says which one it is.
+    let message = match message.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, ")) {
+        Some((_, rest)) => rest.to_owned(),
+        None => message,
+    };
+    let mut labels = error.labels().into_iter().flatten();
+    let first = labels.next();
+    let span = first.as_ref().map(|label| (label.offset(), label.offset() + label.len()));
+    let text = first.as_ref().and_then(|label| label.label()).unwrap_or("here");
+    let mut diagnostic = sources.complain_span(place, span, message, text);
+    if let Some(help) = error.help() {
+        diagnostic = diagnostic.help(help.to_string());
+    }
+    diagnostic
+}
+
+fn annotation<'a>(policy: &'a ast::Policy, key: &str) -> Option<&'a str> {
+    policy.annotations().find(|(name, _)| name.as_ref() == key).map(|(_, annotation)| annotation.val.as_str())
+}
+
+fn name(sources: &Sources, place: Place, ast: ast::Policy, number: usize) -> Policy {
+    let (source, line) = sources.line(place, ast.loc());
+    let stem = source.rsplit('/').next().unwrap_or(source);
+    let stem = stem.strip_suffix(".cedar").unwrap_or(stem);
+    let id = annotation(&ast, "id").filter(|id| !id.is_empty()).map_or_else(|| format!("{stem}#{number}"), str::to_owned);
+    let reference = PolicyRef {
+        effect: match ast.effect() {
+            ast::Effect::Permit => Effect::Permit,
+            ast::Effect::Forbid => Effect::Forbid,
+        },
+        reason: annotation(&ast, "reason").filter(|reason| !reason.is_empty()).map(str::to_owned),
+        source: source.to_owned(),
+        line,
+        id: id.clone(),
+    };
+    Policy { ast: ast.new_id(ast::PolicyID::from_string(id)), reference, place }
+}
+
+/// No two policies may have the same name: a denial names its policy.
+fn unique(sources: &Sources, policies: &[Policy], faults: &mut Vec<Diagnostic>) {
+    let mut seen: BTreeMap<&str, &Policy> = BTreeMap::new();
+    for policy in policies {
+        let id = policy.reference.id.as_str();
+        let Some(first) = seen.insert(id, policy) else { continue };
+        let at = &first.reference;
+        let message = format!("two policies have the id `{id}`: {}:{} and {}:{}", at.source, at.line, policy.reference.source, policy.reference.line);
+        let help = format!("change the `@id` of one of them; the first one is at {}:{}", at.source, at.line);
+        faults.push(sources.complain(policy.place, policy.ast.loc(), message, "the second policy").help(help));
+    }
+}

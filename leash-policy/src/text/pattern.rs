@@ -1,0 +1,174 @@
+//! What follows the first `*` of patterns: positions, and sets of positions with their transitions.
+
+use std::rc::Rc;
+
+use crate::atoms::Piece;
+use crate::fast::{FastMap, Interner};
+
+/// What a position passes over without moving on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stay {
+    Never,
+    /// On any byte but a slash.
+    Part,
+    /// On any byte.
+    Any,
+}
+
+/// One place in a pattern.
+#[derive(Clone, Copy, Debug)]
+struct Position {
+    atom: u32,
+    stay: Stay,
+    /// The byte that leads to the following position; `None` at the pattern's end.
+    byte: Option<u8>,
+    /// Whoever is here need not be at any position from this one up to here: it matches all that they match.
+    covers_from: u32,
+}
+
+/// A set of positions after one more byte.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) set: u32,
+    /// Atoms that became certain.
+    pub(super) certain: Box<[u32]>,
+}
+
+/// Where a set leads.
+#[derive(Clone, Debug)]
+pub(super) struct Steps {
+    /// Sorted by byte.
+    pub(super) by_byte: Vec<(u8, Step)>,
+    pub(super) default: Step,
+}
+
+/// All positions, and the sets of them that were met so far. Set 0 is the empty one.
+pub(super) struct Patterns {
+    positions: Vec<Position>,
+    sets: Interner<Box<[u32]>>,
+    steps: FastMap<u32, Rc<Steps>>,
+}
+
+impl Patterns {
+    pub(super) fn new() -> Self {
+        let mut sets = Interner::new();
+        sets.intern(Box::default());
+        Self { positions: Vec::new(), sets, steps: FastMap::default() }
+    }
+
+    /// Adds the rest of a pattern, from its first `*` on, and returns its first position.
+    pub(super) fn add(&mut self, atom: u32, pieces: &[Piece]) -> u32 {
+        let first = self.positions.len() as u32;
+        let mut stay = Stay::Never;
+        let mut covers_from = first;
+        for piece in pieces.iter().map(Some).chain([None]) {
+            match piece {
+                Some(Piece::Any) => stay = Stay::Any,
+                Some(Piece::Part) if stay == Stay::Never => stay = Stay::Part,
+                Some(Piece::Part) => {}
+                Some(Piece::Byte(_)) | None => {
+                    let here = self.positions.len() as u32;
+                    let byte = if let Some(Piece::Byte(byte)) = piece { Some(*byte) } else { None };
+                    let covers = if stay == Stay::Never { here } else { covers_from };
+                    let covers = if stay == Stay::Any { first } else { covers };
+                    self.positions.push(Position { atom, stay, byte, covers_from: covers });
+                    // A part's `*` matches what an earlier one of the same part does, but not across `*` or a slash.
+                    if stay == Stay::Any {
+                        covers_from = here + 1;
+                    }
+                    if byte == Some(b'/') {
+                        covers_from = here + 1;
+                    }
+                    stay = Stay::Never;
+                }
+            }
+        }
+        first
+    }
+
+    fn position(&self, number: u32) -> Option<&Position> {
+        self.positions.get(number as usize)
+    }
+
+    /// The set with `more` positions, without those of atoms in `certain` (sorted). Atoms that are certain at once are returned.
+    pub(super) fn extend(&mut self, set: u32, more: &[u32], certain: &[u32]) -> Step {
+        let mut positions: Vec<u32> = self.members(set).to_vec();
+        positions.extend(more);
+        positions.retain(|number| self.position(*number).is_some_and(|at| certain.binary_search(&at.atom).is_err()));
+        self.intern(positions)
+    }
+
+    /// The positions of a set.
+    pub(super) fn members(&self, set: u32) -> &[u32] {
+        self.sets.get(set).map_or(&[], |set| set)
+    }
+
+    /// The atom of a position.
+    pub(super) fn atom(&self, number: u32) -> Option<u32> {
+        self.position(number).map(|at| at.atom)
+    }
+
+    /// The atoms that are true where a text ends with this set.
+    pub(super) fn ends(&self, set: u32) -> impl Iterator<Item = u32> {
+        self.members(set).iter().filter_map(|number| self.position(*number)).filter(|at| at.byte.is_none()).map(|at| at.atom)
+    }
+
+    /// Takes out what became certain and what is covered, and names the set.
+    fn intern(&mut self, mut positions: Vec<u32>) -> Step {
+        let mut certain: Vec<u32> = positions
+            .iter()
+            .filter_map(|number| self.position(*number))
+            .filter(|at| at.byte.is_none() && at.stay == Stay::Any)
+            .map(|at| at.atom)
+            .collect();
+        certain.sort_unstable();
+        certain.dedup();
+        positions.retain(|number| self.position(*number).is_some_and(|at| certain.binary_search(&at.atom).is_err()));
+        positions.sort_unstable();
+        positions.dedup();
+        let mut kept: Vec<u32> = Vec::with_capacity(positions.len());
+        for &number in &positions {
+            if let Some(at) = self.position(number)
+                && at.stay != Stay::Never
+            {
+                while kept.last().is_some_and(|last| *last >= at.covers_from) {
+                    kept.pop();
+                }
+            }
+            kept.push(number);
+        }
+        Step { set: self.sets.intern(kept.into()), certain: certain.into() }
+    }
+
+    /// Where a set leads.
+    pub(super) fn steps(&mut self, set: u32) -> Rc<Steps> {
+        if let Some(steps) = self.steps.get(&set) {
+            return Rc::clone(steps);
+        }
+        let members: Vec<(u32, Position)> =
+            self.members(set).iter().filter_map(|number| Some((*number, *self.position(*number)?))).collect();
+        let mut bytes: Vec<u8> = members.iter().filter_map(|(_, at)| at.byte).collect();
+        if members.iter().any(|(_, at)| at.stay == Stay::Part) {
+            bytes.push(b'/');
+        }
+        bytes.sort_unstable();
+        bytes.dedup();
+        let mut by_byte = Vec::with_capacity(bytes.len());
+        for byte in bytes {
+            let mut next = Vec::with_capacity(members.len());
+            for (number, at) in &members {
+                if at.stay == Stay::Any || at.stay == Stay::Part && byte != b'/' {
+                    next.push(*number);
+                }
+                if at.byte == Some(byte) {
+                    next.push(number + 1);
+                }
+            }
+            by_byte.push((byte, self.intern(next)));
+        }
+        let stays = members.iter().filter(|(_, at)| at.stay != Stay::Never).map(|(number, _)| *number).collect();
+        let steps = Rc::new(Steps { by_byte, default: self.intern(stays) });
+        self.steps.insert(set, Rc::clone(&steps));
+        steps
+    }
+}

@@ -1,0 +1,479 @@
+//! Truth tables: for each policy and type of resource, Cedar's answer on each combination of the policy's own atoms.
+//!
+//! A unit is a policy seen through one [`Variant`] of resource. In each dimension the classes fall into a few *keys*, the sets of
+//! the policy's own atoms that hold; key 0 is the empty set. One witness of each combination of keys is evaluated by Cedar, once.
+
+use cedar_policy_core::ast::{Context, EntityUIDEntry, Expr};
+use leash_common::kind::{Kind, Protocol};
+
+use crate::atoms::Seen;
+use crate::diagnostic::Diagnostic;
+use crate::fast::FastMap;
+use crate::net::Interval;
+use crate::parse::{Policy, Sources, parallel};
+use crate::request::Resource;
+use crate::text::{Class, Domain};
+use crate::world::{World, context, internal, is_true, resource_entity};
+
+/// The dimensions of a request, in the order in which the tables ask for them.
+pub(crate) const DIMENSIONS: usize = 4;
+/// Path, name or address.
+pub(crate) const PLACE: usize = 0;
+/// Protocol of an endpoint.
+pub(crate) const PROTOCOL: usize = 1;
+/// Port of an endpoint.
+pub(crate) const PORT: usize = 2;
+/// The acting program.
+pub(crate) const EXE: usize = 3;
+
+/// The most combinations of one policy's atoms that are evaluated.
+const MAX_COMBINATIONS: usize = 1 << 14;
+/// Units in which one class may hold an atom, over all classes.
+const MAX_TOUCHES: usize = 20_000_000;
+/// An atom that holds in more classes than this is looked at last, see [`keys`].
+const COMMON: usize = 64;
+
+/// A type of resource together with the part of the tables that decides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variant {
+    File,
+    Dir,
+    UnixPath,
+    UnixAbstract,
+    Socket,
+    Ipv4,
+    Ipv6,
+}
+
+impl Variant {
+    pub(crate) const ALL: [Self; 7] =
+        [Self::File, Self::Dir, Self::UnixPath, Self::UnixAbstract, Self::Socket, Self::Ipv4, Self::Ipv6];
+
+    /// The questions that are asked of such resources.
+    pub(crate) fn kinds(self) -> impl Iterator<Item = Kind> {
+        use leash_common::kind::ResourceType as Type;
+        Kind::ALL.into_iter().filter(move |kind| {
+            kind.resource_type()
+                == match self {
+                    Self::File => Type::File,
+                    Self::Dir => Type::Dir,
+                    Self::UnixPath | Self::UnixAbstract => Type::UnixSocket,
+                    Self::Socket => Type::Socket,
+                    Self::Ipv4 | Self::Ipv6 => Type::Endpoint,
+                }
+        })
+    }
+
+    /// The texts that name such resources, if texts do.
+    pub(crate) fn domain(self) -> Option<Domain> {
+        match self {
+            Self::File | Self::Dir | Self::UnixPath => Some(Domain::Path),
+            Self::UnixAbstract => Some(Domain::Abstract),
+            Self::Socket => Some(Domain::Socket),
+            Self::Ipv4 | Self::Ipv6 => None,
+        }
+    }
+}
+
+/// The classes of each dimension.
+pub(crate) struct Classes<'a> {
+    pub(crate) text: &'a [Class],
+    pub(crate) exe: &'a [Class],
+    pub(crate) ipv4: Vec<Interval>,
+    pub(crate) ipv6: Vec<Interval>,
+    pub(crate) ports: Vec<Interval>,
+}
+
+/// The classes of one dimension that one variant can meet.
+struct Reach {
+    /// The classes.
+    classes: Vec<u32>,
+    /// For each atom the classes that hold it, sorted.
+    by_atom: FastMap<u32, Vec<u32>>,
+}
+
+impl Reach {
+    fn new<'c>(classes: impl Iterator<Item = (u32, &'c [u32])>) -> Self {
+        let mut reach = Self { classes: Vec::new(), by_atom: FastMap::default() };
+        for (class, atoms) in classes {
+            reach.classes.push(class);
+            for atom in atoms {
+                reach.by_atom.entry(*atom).or_default().push(class);
+            }
+        }
+        reach
+    }
+
+    fn holding(&self, atom: u32) -> &[u32] {
+        self.by_atom.get(&atom).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// How a unit sees one dimension.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    /// The witness class of each key, `None` where key 0 holds for no class.
+    witnesses: Vec<Option<u32>>,
+    /// Classes with another key than 0, sorted, with their key.
+    pub(crate) classes: Vec<(u32, u32)>,
+    /// Classes that hold nothing but the most common atom; they have key 1.
+    common: Vec<u32>,
+}
+
+/// A policy through one variant.
+#[derive(Debug)]
+pub(crate) struct Unit {
+    pub(crate) policy: u32,
+    /// The kinds that it answers for, a bit a kind.
+    pub(crate) kinds: u32,
+    pub(crate) sights: [Sight; DIMENSIONS],
+    /// Whether the policy is satisfied, for each combination of keys.
+    table: Vec<bool>,
+}
+
+impl Unit {
+    /// Place in the table of a combination of keys.
+    fn index(&self, keys: [u32; DIMENSIONS]) -> usize {
+        let mut index = 0;
+        for (sight, key) in self.sights.iter().zip(keys) {
+            index = index * sight.witnesses.len() + key as usize;
+        }
+        index
+    }
+
+    /// Whether the policy is satisfied under these keys.
+    pub(crate) fn satisfied(&self, keys: [u32; DIMENSIONS]) -> bool {
+        self.table.get(self.index(keys)).copied().unwrap_or(false)
+    }
+
+    /// Whether it is satisfied where none of its atoms hold.
+    pub(crate) fn base(&self) -> bool {
+        self.table.first().copied().unwrap_or(false)
+    }
+
+    /// The number of keys in a dimension.
+    pub(crate) fn keys(&self, dimension: usize) -> u32 {
+        self.sights.get(dimension).map_or(1, |sight| sight.witnesses.len() as u32)
+    }
+
+    /// Whether, after `keys` for the dimensions before `dimension`, the keys `a` and `b` of this dimension can differ.
+    fn differ(&self, dimension: usize, keys: [u32; DIMENSIONS], a: u32, b: u32) -> bool {
+        let with = |key: u32| {
+            let mut keys = keys;
+            if let Some(place) = keys.get_mut(dimension) {
+                *place = key;
+            }
+            for place in keys.iter_mut().skip(dimension + 1) {
+                *place = 0;
+            }
+            let rest: usize = self.sights.iter().skip(dimension + 1).map(|sight| sight.witnesses.len()).product();
+            let start = self.index(keys);
+            self.table.get(start..start + rest)
+        };
+        with(a) != with(b)
+    }
+
+    /// Whether anything after `dimension` can differ from where `keys` is all zero, if this dimension has `key`.
+    pub(crate) fn matters(&self, dimension: usize, keys: [u32; DIMENSIONS], key: u32) -> bool {
+        self.differ(dimension, keys, 0, key)
+    }
+}
+
+/// All units of one variant.
+pub(crate) struct Units {
+    pub(crate) variant: Variant,
+    pub(crate) units: Vec<Unit>,
+}
+
+/// Builds and evaluates all units.
+pub(crate) fn units(
+    world: &World,
+    sources: &Sources,
+    policies: &[Policy],
+    seen: &[Seen],
+    classes: &Classes,
+    faults: &mut Vec<Diagnostic>,
+) -> Vec<Units> {
+    let conditions: Vec<Expr> = policies.iter().map(|policy| policy.ast.condition()).collect();
+    let contexts: Vec<Context> = classes.exe.iter().map(|class| context(&class.witness)).collect();
+    let exe = classes.exe.iter().enumerate().filter(|(_, class)| class.domain == Domain::Path);
+    let exe = Reach::new(exe.map(|(number, class)| (number as u32, &*class.atoms)));
+    let ports = Reach::new(numbered(&classes.ports));
+    let mut all = Vec::new();
+    let mut touches = 0;
+    for variant in Variant::ALL {
+        let place = match variant.domain() {
+            Some(domain) => {
+                let own = classes.text.iter().enumerate().filter(|(_, class)| class.domain == domain);
+                Reach::new(own.map(|(number, class)| (number as u32, &*class.atoms)))
+            }
+            None if variant == Variant::Ipv4 => Reach::new(numbered(&classes.ipv4)),
+            None => Reach::new(numbered(&classes.ipv6)),
+        };
+        let mut units = Vec::new();
+        for (number, seen) in seen.iter().enumerate() {
+            let kinds = variant.kinds().filter(|kind| seen.admits(*kind)).fold(0, |kinds, kind| kinds | kind.bit());
+            let groups: Vec<u32> = match seen.action {
+                true => variant.kinds().map(Kind::bit).filter(|bit| kinds & bit != 0).collect(),
+                false => Some(kinds).filter(|kinds| *kinds != 0).into_iter().collect(),
+            };
+            for kinds in groups {
+                let endpoint = variant.domain().is_none();
+                let atoms = if endpoint { &seen.ip } else { &seen.text };
+                let sights = [
+                    sight(&place, atoms),
+                    if endpoint && seen.protocol { Sight::protocols() } else { Sight::blind() },
+                    if endpoint { sight(&ports, &seen.port) } else { Sight::blind() },
+                    sight(&exe, &seen.exe),
+                ];
+                touches += sights.iter().map(|sight| sight.classes.len() + sight.common.len()).sum::<usize>();
+                if touches > MAX_TOUCHES {
+                    faults.push(too_many(sources, policies.get(number)));
+                    return Vec::new();
+                }
+                units.push(Unit { policy: number as u32, kinds, sights, table: Vec::new() });
+            }
+        }
+        let evaluation = Evaluation { world, sources, policies, conditions: &conditions, contexts: &contexts, classes, variant };
+        match evaluation.run(&mut units, faults) {
+            Ok(()) => all.push(Units { variant, units }),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    all
+}
+
+fn too_many(sources: &Sources, policy: Option<&Policy>) -> Diagnostic {
+    let message = "the policies together have too many combinations of conditions";
+    let help = "join policies that differ in few conditions, or use disjoint conditions";
+    match policy {
+        Some(policy) => sources.complain(policy.place, policy.ast.loc(), message, "the limit is reached here").help(help),
+        None => internal(message),
+    }
+}
+
+fn numbered(intervals: &[Interval]) -> impl Iterator<Item = (u32, &[u32])> {
+    intervals.iter().enumerate().map(|(number, interval)| (number as u32, &*interval.atoms))
+}
+
+impl Sight {
+    /// A dimension that the policy doesn't see.
+    fn blind() -> Self {
+        Self { witnesses: vec![Some(0)], classes: Vec::new(), common: Vec::new() }
+    }
+
+    /// The protocols, each a class and, after the key 0 that none has, a key.
+    fn protocols() -> Self {
+        let classes: Vec<u32> = Protocol::ALL.iter().map(|protocol| *protocol as u32).collect();
+        Self {
+            witnesses: [None].into_iter().chain(classes.iter().map(|class| Some(*class))).collect(),
+            classes: classes.iter().map(|class| (*class, class + 1)).collect(),
+            common: Vec::new(),
+        }
+    }
+}
+
+/// How a policy with these atoms sees a dimension.
+///
+/// An atom that very many classes hold, such as `resource in Dir::"/home"` above thousands of other patterns, usually decides
+/// nothing by itself. Its classes are kept apart in `common`, and are forgotten if they turn out to be like key 0.
+fn sight(reach: &Reach, atoms: &[u32]) -> Sight {
+    let largest = atoms.iter().max_by_key(|atom| reach.holding(**atom).len()).copied();
+    let common = largest.filter(|atom| atoms.len() > 1 && reach.holding(*atom).len() > COMMON);
+    let mut masks: FastMap<u32, u64> = FastMap::default();
+    for (bit, atom) in atoms.iter().enumerate().filter(|(_, atom)| Some(**atom) != common) {
+        for class in reach.holding(*atom) {
+            *masks.entry(*class).or_insert(0) |= 1 << bit;
+        }
+    }
+    let held = common.map_or(&[][..], |atom| reach.holding(atom));
+    if let Some(bit) = common.and_then(|common| atoms.iter().position(|atom| *atom == common)) {
+        for (class, mask) in &mut masks {
+            if held.binary_search(class).is_ok() {
+                *mask |= 1 << bit;
+            }
+        }
+    }
+    let alone: Vec<u32> = held.iter().copied().filter(|class| !masks.contains_key(class)).collect();
+    let none = reach.classes.iter().copied().find(|class| !masks.contains_key(class) && held.binary_search(class).is_err());
+    let mut witnesses = vec![none];
+    if !alone.is_empty() {
+        witnesses.push(alone.first().copied());
+    }
+    let mut masks: Vec<(u32, u64)> = masks.into_iter().collect();
+    masks.sort_unstable();
+    let mut keys: FastMap<u64, u32> = FastMap::default();
+    let mut classes = Vec::with_capacity(masks.len());
+    for (class, mask) in masks {
+        let new = witnesses.len() as u32;
+        let key = *keys.entry(mask).or_insert(new);
+        if key == new {
+            witnesses.push(Some(class));
+        }
+        classes.push((class, key));
+    }
+    Sight { witnesses, classes, common: alone }
+}
+
+struct Evaluation<'a> {
+    world: &'a World,
+    sources: &'a Sources,
+    policies: &'a [Policy],
+    conditions: &'a [Expr],
+    contexts: &'a [Context],
+    classes: &'a Classes<'a>,
+    variant: Variant,
+}
+
+/// The witness classes of a resource: place, protocol, port.
+type Witness = [u32; 3];
+
+impl Evaluation<'_> {
+    fn run(&self, units: &mut Vec<Unit>, faults: &mut Vec<Diagnostic>) -> Result<(), Diagnostic> {
+        let mut resources: FastMap<Witness, EntityUIDEntry> = FastMap::default();
+        let mut entities = Vec::new();
+        for unit in units.iter() {
+            let combinations: usize = unit.sights.iter().map(|sight| sight.witnesses.len()).product();
+            if combinations > MAX_COMBINATIONS {
+                return Err(too_many(self.sources, self.policies.get(unit.policy as usize)));
+            }
+            for [place, protocol, port, exe] in combine(unit) {
+                if let (Some(witness), 0) = (witness(unit, [place, protocol, port]), exe)
+                    && !resources.contains_key(&witness)
+                {
+                    let entity = resource_entity(&self.resource(witness)?)?;
+                    resources.insert(witness, EntityUIDEntry::known(entity.uid().clone(), None));
+                    entities.push(entity);
+                }
+            }
+        }
+        let entities = self.world.with_resources(entities)?;
+        let tables = parallel(units, 2, |unit| {
+            combine(unit).map(|keys| self.one(unit, keys, &entities, &resources)).collect::<Result<Vec<bool>, Diagnostic>>()
+        });
+        let mut kept = Vec::with_capacity(units.len());
+        for (mut unit, table) in units.drain(..).zip(tables) {
+            match table {
+                Ok(table) => unit.table = table,
+                Err(fault) => {
+                    faults.push(fault);
+                    continue;
+                }
+            }
+            // A policy that is never satisfied here decides nothing here.
+            if unit.table.contains(&true) {
+                unit.settle_common();
+                kept.push(unit);
+            }
+        }
+        *units = kept;
+        Ok(())
+    }
+
+    fn one(
+        &self,
+        unit: &Unit,
+        keys: [u32; DIMENSIONS],
+        entities: &cedar_policy_core::entities::Entities,
+        resources: &FastMap<Witness, EntityUIDEntry>,
+    ) -> Result<bool, Diagnostic> {
+        let [place, protocol, port, exe] = keys;
+        // A combination that no request has.
+        let Some(witness) = witness(unit, [place, protocol, port]) else { return Ok(false) };
+        let Some(exe) = unit.sights.get(EXE).and_then(|sight| sight.witnesses.get(exe as usize).copied().flatten()) else {
+            return Ok(false);
+        };
+        let kind = self.variant.kinds().find(|kind| unit.kinds & kind.bit() != 0);
+        let (Some(kind), Some(resource), Some(condition), Some(context)) = (
+            kind,
+            resources.get(&witness),
+            self.conditions.get(unit.policy as usize),
+            self.contexts.get(exe as usize),
+        ) else {
+            return Err(internal("a witness is missing"));
+        };
+        match self.world.evaluate(entities, condition, kind, resource, context) {
+            Ok(value) => Ok(is_true(&value)),
+            Err(fault) => Err(self.skipped(unit, kind, witness, &fault)),
+        }
+    }
+
+    fn skipped(&self, unit: &Unit, kind: Kind, witness: Witness, fault: &str) -> Diagnostic {
+        let Some(policy) = self.policies.get(unit.policy as usize) else { return internal(fault) };
+        let on = self.resource(witness).map_or_else(|_| String::new(), |resource| format!(" on `{}`", resource.id()));
+        let message = format!("policy `{}` fails for {}{on}: {fault}", policy.reference.id, kind.action());
+        let help = "Cedar skips a policy that fails, even a forbid; write it so that it cannot fail";
+        self.sources.complain(policy.place, policy.ast.loc(), message, "fails when it is evaluated").help(help)
+    }
+
+    /// The resource that stands for its classes.
+    fn resource(&self, [place, protocol, port]: Witness) -> Result<Resource, Diagnostic> {
+        let text = || {
+            let class = self.classes.text.get(place as usize).ok_or_else(|| internal("a class is missing"))?;
+            Ok(class.witness.clone())
+        };
+        Ok(match self.variant {
+            Variant::File => Resource::File { path: text()? },
+            Variant::Dir => Resource::Dir { path: text()? },
+            Variant::UnixPath | Variant::UnixAbstract => Resource::UnixSocket { path: text()? },
+            Variant::Socket => Resource::Socket { name: text()? },
+            Variant::Ipv4 | Variant::Ipv6 => {
+                let intervals = if self.variant == Variant::Ipv4 { &self.classes.ipv4 } else { &self.classes.ipv6 };
+                let missing = || internal("an interval is missing");
+                let address = intervals.get(place as usize).ok_or_else(missing)?.low;
+                let port = self.classes.ports.get(port as usize).ok_or_else(missing)?.low as u16;
+                let ip = if self.variant == Variant::Ipv4 {
+                    std::net::IpAddr::V4((address as u32).into())
+                } else {
+                    std::net::IpAddr::V6(address.into())
+                };
+                Resource::Endpoint { ip, port, protocol: Protocol::from_number(protocol as u8).name().to_owned() }
+            }
+        })
+    }
+}
+
+/// All combinations of a unit's keys, in the order of its table.
+fn combine(unit: &Unit) -> impl Iterator<Item = [u32; DIMENSIONS]> {
+    let [places, protocols, ports, exes] = [PLACE, PROTOCOL, PORT, EXE].map(|dimension| unit.keys(dimension));
+    (0..places).flat_map(move |place| {
+        (0..protocols).flat_map(move |protocol| {
+            (0..ports).flat_map(move |port| (0..exes).map(move |exe| [place, protocol, port, exe]))
+        })
+    })
+}
+
+/// The witness classes for keys of the resource's dimensions.
+fn witness(unit: &Unit, keys: [u32; 3]) -> Option<Witness> {
+    let mut witness = [0; 3];
+    for ((to, sight), key) in witness.iter_mut().zip(&unit.sights).zip(keys) {
+        *to = sight.witnesses.get(key as usize).copied().flatten()?;
+    }
+    Some(witness)
+}
+
+impl Unit {
+    /// Forgets the classes of the common atom alone where they are like key 0, and else lists them with the others.
+    fn settle_common(&mut self) {
+        for dimension in 0..DIMENSIONS {
+            if self.sights.get(dimension).is_none_or(|sight| sight.common.is_empty()) {
+                continue;
+            }
+            let mut differs = false;
+            for keys in combine(self).filter(|keys| keys.get(dimension) == Some(&1)) {
+                let mut zero = keys;
+                if let Some(key) = zero.get_mut(dimension) {
+                    *key = 0;
+                }
+                differs |= self.satisfied(keys) != self.satisfied(zero);
+            }
+            if let Some(sight) = self.sights.get_mut(dimension) {
+                let common = std::mem::take(&mut sight.common);
+                if differs {
+                    sight.classes.extend(common.into_iter().map(|class| (class, 1)));
+                    sight.classes.sort_unstable();
+                }
+            }
+        }
+    }
+}
