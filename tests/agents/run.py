@@ -39,16 +39,19 @@ def mini(url, home):
     """mini-swe-agent: Python, one shell tool, OpenAI chat completions. It ends by a command, not by a message."""
     command = [INSTALLED / "mini/bin/mini", "--yolo", "--exit-immediately", "--model", "openai/scripted"]
     command += ["-c", "mini.yaml", "-c", f"model.model_kwargs.api_base={url}/v1", "-c", "model.cost_tracking=ignore_errors"]
-    command += ["--output", home / ".config/mini-swe-agent/trajectory.json", "--task", TASK]
+    state = home / ".config/mini-swe-agent"
+    state.mkdir(parents=True, exist_ok=True)
+    command += ["--output", state / "trajectory.json", "--task", TASK]
     environment = {"OPENAI_API_KEY": "fixture", "MSWEA_CONFIGURED": "true", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     return command, environment, "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 
 
-def codex(url, _home):
+def codex(url, home):
     """codex: a launcher in Node and a static binary, its own patch tool, OpenAI responses, state in SQLite under `~/.codex`."""
     provider = f'{{name="scripted",base_url="{url}/v1",env_key="SCRIPTED_KEY",wire_api="responses"}}'
     command = [INSTALLED / "node/node_modules/.bin/codex", "exec", "--dangerously-bypass-approvals-and-sandbox"]
     command += ["-c", "model_provider=scripted", "-c", f"model_providers.scripted={provider}", "-c", "check_for_update_on_startup=false"]
+    (home / ".codex").mkdir(exist_ok=True)
     # Both ask the internet for things at the start; with no network they only wait.
     command += ["--disable", "plugins", "--disable", "apps", "--model", "scripted", TASK]
     return command, {"SCRIPTED_KEY": "fixture"}, None
@@ -92,6 +95,17 @@ def isolate():
     script += ' && exec "$@"'
     again = [sys.executable, __file__, "--throw-away", *sys.argv[1:]]
     os.execvp("unshare", ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-euc", script, "sh", *again])
+
+
+def at_home(home, directory):
+    """A prefix that starts a command where `home` is the caller's home directory: policies believe the user database, not $HOME."""
+    users = directory / "passwd"
+    lines = [line.split(":") for line in pathlib.Path("/etc/passwd").read_text().splitlines()]
+    for fields in lines:
+        if fields[2:3] == [str(os.getuid())]:
+            fields[5] = str(home)
+    users.write_text("".join(":".join(fields) + "\n" for fields in lines))
+    return ["unshare", "--mount", "sh", "-euc", 'mount --bind "$0" /etc/passwd; exec "$@"', users]
 
 
 def bait():
@@ -147,7 +161,7 @@ def main():
         # The container would refuse a change to /etc by itself; the policy is to be seen doing it.
         governed = [options.leash, "run", "--profile", options.agent, "--policy", policy, "--rw", "/etc"]
         governed += ["--workspace", workspace, "--log", directory / "log.jsonl", *options.leash_args]
-        command = [*governed, *(f"--env={name}" for name in environment), "--", *command]
+        command = [*at_home(home, directory), *governed, *(f"--env={name}" for name in environment), "--", *command]
 
     begun = time.monotonic()
     with open(directory / "agent.log", "wb") as log:

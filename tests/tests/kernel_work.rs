@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{env, fs};
 
-use governed::{Log, fixtures, leash, scratch};
+use governed::{Log, at_home, fixtures, leash, scratch};
 
 /// A fresh copy of a project of `tests/work`.
 fn project(name: &str, directory: &Path) -> PathBuf {
@@ -44,9 +44,9 @@ fn work(name: &str, home: Option<PathBuf>) {
 
     let workspace = project(name, &governed);
     let log = directory.path().join("log.jsonl");
-    let mut command = Command::new(leash());
+    let mut command = at_home(&home, directory.path());
     environment(&mut command, &home);
-    command.args(["run", "--profile", "workspace", "--env", "HOME", "--workspace"]).arg(&workspace).arg("--log").arg(&log);
+    command.arg(leash()).args(["run", "--profile", "workspace", "--workspace"]).arg(&workspace).arg("--log").arg(&log);
     let output = command.args(["--", "sh", "run.sh"]).current_dir(&workspace).output().expect("leash starts");
     let log = Log::read(&log);
     assert!(log.denials().is_empty(), "{name}: denied\n{}\n{}", log.denials_text(), String::from_utf8_lossy(&output.stderr));
