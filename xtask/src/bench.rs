@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::kernel::Series;
-use crate::{build, ebpf, paths, process, vm};
+use crate::{build, ebpf, paths, process, setup, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -32,6 +32,7 @@ const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// Succeeds if all figures could be taken, whether or not they reach what they should: a measured miss is a result.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    setup::everything()?;
     ebpf::build()?;
     build::release()?;
     process::run(build::cargo().args(["build", "--release", "--package", "leash-tests", "--bin", "leash-bench"]))?;

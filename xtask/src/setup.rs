@@ -49,6 +49,11 @@ const DISTRIBUTION_TOOLCHAIN: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-s
 const CARGO_DENY: (&str, &str) = ("cargo-deny", "0.20.2");
 const BPF_LINKER: (&str, &str) = ("bpf-linker", "0.13.0");
 
+/// What building, testing and measuring need; nothing happens on a machine that has it.
+pub(crate) fn everything() -> Result<()> {
+    run(&Args { build_only: false })
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     install_packages(args)?;
     let toolchain = install_toolchain()?;

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use self::suite::Suite;
 use self::tally::Tally;
 use crate::kernel::Series;
-use crate::{build, ebpf, process, vm};
+use crate::{build, ebpf, process, setup, vm};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -56,6 +56,7 @@ fn parse_kernels(text: &str) -> Result<Kernels, String> {
 const MACHINE_LIMIT: Duration = Duration::from_secs(45 * 60);
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    setup::everything()?;
     ebpf::build()?;
     build::release()?;
     let suites = suite::build()?;
