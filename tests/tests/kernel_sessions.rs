@@ -245,3 +245,33 @@ fn a_reload_under_load_is_one_switch() {
     let generations: std::collections::BTreeSet<u32> = run.events.iter().map(|event| event.generation).collect();
     assert!(generations.len() > 2, "the readers slept through the reloads: {generations:?}");
 }
+
+/// Red-team 36: an outside helper hands over an open descriptor. What the policy denies does not arrive.
+#[test]
+fn a_descriptor_that_is_handed_over_is_asked() {
+    let root = ground();
+    let listener = std::os::unix::net::UnixListener::bind(root.join("sock")).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut wanted = [0; 1];
+            std::io::Read::read_exact(&mut stream, &mut wanted).unwrap();
+            let path = format!("/w/s/{}/key", char::from(wanted[0]));
+            let file = fs::File::options().read(true).write(true).open(path).unwrap();
+            let descriptors = [file.as_raw_fd()];
+            let control = [nix::sys::socket::ControlMessage::ScmRights(&descriptors)];
+            let text = [std::io::IoSlice::new(b"x")];
+            let flags = nix::sys::socket::MsgFlags::empty();
+            nix::sys::socket::sendmsg::<()>(stream.as_raw_fd(), &text, &control, flags, None).unwrap();
+        }
+    });
+    let receive = |wanted| format!("s = socket unix SOCK_STREAM; connect $s un:/w/s/sock; send $s {wanted}; f = receive-fd $s; read $f");
+    let attempts = [Attempt::new("a", receive("a")), Attempt::new("b", receive("b"))];
+    let alone = ground::ungoverned(&attempts);
+    assert_eq!(errnos(&alone), [0, 0], "{alone:?}");
+    let (run, outcomes) = Plan::new(&all_but("a")).perform(&attempts, false);
+    assert_eq!(errnos(&outcomes), [EACCES, 0], "{outcomes:?}\n{}", run.denials_text());
+    assert!(!outcomes[0].data.contains("SECRET"));
+    let denial = run.denials("FileRead", "/w/s/a/key").next().expect("a record");
+    assert_eq!(denial.policies, ["no-a"]);
+}

@@ -84,7 +84,6 @@ pub const FAMILIES: &[Case] = &[
     always(28, "raw6", "", "socket inet6 SOCK_RAW IPPROTO_ICMPV6", "SocketCreate", "inet6/raw", "only usual"),
     always(28, "ping", "", "socket inet SOCK_DGRAM IPPROTO_ICMP", "SocketCreate", "inet/icmp", "only usual"),
     always(28, "ping6", "", "socket inet6 SOCK_DGRAM IPPROTO_ICMPV6", "SocketCreate", "inet6/icmpv6", "only usual"),
-    always(28, "udp-lite", "", "socket inet SOCK_DGRAM IPPROTO_UDPLITE", "SocketCreate", "inet/udplite", "only usual"),
 ];
 
 /// Unix sockets.
