@@ -1,5 +1,5 @@
 #!/bin/sh
 set -eu
-npm test --silent
+npm test --silent --no-update-notifier
 node main.js
 echo WORK-DONE
