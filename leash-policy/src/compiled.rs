@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use cedar_policy::{Authorizer, Context, Entities, PolicySet, RestrictedExpression};
 use cedar_policy_core::ast;
@@ -47,7 +48,6 @@ pub struct Compiled {
     references: Vec<PolicyRef>,
     set: PolicySet,
     constant: Vec<ast::Entity>,
-    schema: cedar_policy::Schema,
     principal: Principal,
     stats: Stats,
 }
@@ -62,6 +62,13 @@ impl Image for Pages<'_> {
     }
 }
 
+/// The schema, for Cedar's public interface.
+fn schema() -> Result<&'static cedar_policy::Schema, Diagnostic> {
+    static PARSED: OnceLock<Result<cedar_policy::Schema, String>> = OnceLock::new();
+    let parsed = PARSED.get_or_init(|| crate::SCHEMA.parse().map_err(|fault: cedar_policy::CedarSchemaError| fault.to_string()));
+    parsed.as_ref().map_err(internal)
+}
+
 impl Compiled {
     pub(crate) fn new(parts: Parts) -> Result<Self, Diagnostic> {
         Ok(Self {
@@ -70,7 +77,6 @@ impl Compiled {
             references: parts.references,
             set: PolicySet::from(parts.set),
             constant: principal_entities(&parts.principal)?,
-            schema: crate::SCHEMA.parse().map_err(|fault: cedar_policy::CedarSchemaError| internal(fault))?,
             principal: parts.principal,
             stats: parts.stats,
         })
@@ -136,8 +142,9 @@ impl Compiled {
     }
 
     fn authorize(&self, request: &Request) -> Result<Outcome, Diagnostic> {
+        let schema = schema()?;
         let entities = self.constant.iter().cloned().chain([resource_entity(&request.resource)?]);
-        let entities = Entities::from_entities(entities.map(cedar_policy::Entity::from), Some(&self.schema)).map_err(internal)?;
+        let entities = Entities::from_entities(entities.map(cedar_policy::Entity::from), Some(schema)).map_err(internal)?;
         let exe = RestrictedExpression::new_string(request.exe.clone());
         let context = Context::from_pairs([("exe".to_owned(), exe)]).map_err(internal)?;
         let asked = cedar_policy::Request::new(
@@ -145,7 +152,7 @@ impl Compiled {
             uid("Action", request.kind.action())?.into(),
             uid(request.resource.resource_type().name(), &request.resource.id())?.into(),
             context,
-            Some(&self.schema),
+            Some(schema),
         )
         .map_err(internal)?;
         let response = Authorizer::new().is_authorized(&asked, &self.set, &entities);

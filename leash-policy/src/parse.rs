@@ -35,14 +35,19 @@ pub(crate) struct Policy {
     pub(crate) place: Place,
 }
 
-/// What Cedar can read of a schema is fixed when this crate is built.
-pub(crate) fn schema() -> Result<&'static ValidatorSchema, Diagnostic> {
-    static PARSED: OnceLock<Result<ValidatorSchema, String>> = OnceLock::new();
+/// The validator for the schema of this crate.
+fn validator() -> Result<&'static Validator, Diagnostic> {
+    static PARSED: OnceLock<Result<Validator, String>> = OnceLock::new();
     let parsed = PARSED.get_or_init(|| {
         let parsed = ValidatorSchema::from_cedarschema_str(crate::SCHEMA, Extensions::all_available());
-        parsed.map(|(schema, _)| schema).map_err(|fault| fault.to_string())
+        parsed.map(|(schema, _)| Validator::new(schema)).map_err(|fault| fault.to_string())
     });
     parsed.as_ref().map_err(|fault| Diagnostic::new("leash.cedarschema", &crate::SCHEMA.into(), fault.clone()))
+}
+
+/// The schema of this crate.
+pub(crate) fn schema() -> Result<&'static ValidatorSchema, Diagnostic> {
+    validator().map(Validator::schema)
 }
 
 impl Sources {
@@ -84,8 +89,8 @@ struct Part {
 /// Parses and validates all sources.
 pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<Diagnostic>) -> (Sources, Vec<Policy>) {
     let sources = Sources(sources.iter().map(|source| expand(source, variables, faults)).collect());
-    let schema = match schema() {
-        Ok(schema) => schema,
+    let validator = match validator() {
+        Ok(validator) => validator,
         Err(fault) => {
             faults.push(fault);
             return (sources, Vec::new());
@@ -95,7 +100,7 @@ pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<
         return (sources, Vec::new());
     }
     let places = parts(&sources);
-    let parse_one = |(place, end): &(Place, usize)| parse_part(&sources, *place, *end, &Validator::new(schema.clone()));
+    let parse_one = |(place, end): &(Place, usize)| parse_part(&sources, *place, *end, validator);
     let parsed: Vec<Part> = if places.len() < 2 {
         places.iter().map(parse_one).collect()
     } else {
@@ -171,19 +176,19 @@ fn parse_part(sources: &Sources, place: Place, end: usize, validator: &Validator
 
 /// Cedar's complaint as ours.
 fn convert(sources: &Sources, place: Place, error: &dyn miette::Diagnostic) -> Diagnostic {
-    let message = error.to_string();
     // Cedar names policies by numbers that mean nothing to the user; the place says which one it is.
-    let message = match message.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, ")) {
+    let nameless = |text: String| match text.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, ")) {
         Some((_, rest)) => rest.to_owned(),
-        None => message,
+        None => text,
     };
+    let message = nameless(error.to_string());
     let mut labels = error.labels().into_iter().flatten();
     let first = labels.next();
     let span = first.as_ref().map(|label| (label.offset(), label.offset() + label.len()));
     let text = first.as_ref().and_then(|label| label.label()).unwrap_or("here");
     let mut diagnostic = sources.complain_span(place, span, message, text);
     if let Some(help) = error.help() {
-        diagnostic = diagnostic.help(help.to_string());
+        diagnostic = diagnostic.help(nameless(help.to_string()));
     }
     diagnostic
 }

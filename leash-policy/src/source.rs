@@ -22,6 +22,12 @@ pub struct Source {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variables(pub BTreeMap<String, String>);
 
+impl FromIterator<(String, String)> for Variables {
+    fn from_iter<T: IntoIterator<Item = (String, String)>>(variables: T) -> Self {
+        Self(variables.into_iter().collect())
+    }
+}
+
 /// A source after expansion, with the way back from its offsets.
 pub(crate) struct Expanded {
     pub(crate) name: Arc<str>,

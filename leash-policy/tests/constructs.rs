@@ -45,12 +45,12 @@ fn conditions_on_paths() {
         (r#"resource in Dir::"/a""#, "/a/b", "/ab"),
         (r#"resource in Dir::"/a""#, "/a", "/"),
         (r#"resource in Dir::"/""#, "/x", ""),
-        (r#"resource in [Dir::"/a", File::"/b"]"#, "/b", "/b/c"),
+        (r#"resource in [Dir::"/a", Dir::"/b"]"#, "/b/c", "/c"),
         (r#"resource is File in Dir::"/a""#, "/a/b", "/c"),
         (r#"resource.path == "/a""#, "/a", "/b"),
         (r#"resource.path != "/a""#, "/b", "/a"),
         (r#""/a" == resource.path"#, "/a", "/b"),
-        (r#"resource.path like "/a/*/c""#, "/a//c".trim_matches('x'), "/a/c"),
+        (r#"resource.path like "/a/*/c""#, "/a/x/c", "/a/c"),
         (r#"resource.path like "*x*y*""#, "/1x2y3", "/1y2x3"),
         (r#"resource.path like "/a\*b""#, "/a*b", "/axb"),
         (r#"resource.path like "/é*""#, "/éa", "/e"),
@@ -81,7 +81,6 @@ fn conditions_on_paths() {
         (r#"context has exe && resource.path == "/a""#, "/a", "/b"),
         (r#"ip("10.0.0.1").isInRange(ip("10.0.0.0/8")) && resource.path == "/a""#, "/a", "/b"),
     ] {
-        let yes = if yes == "/a//c" { "/a/x/c" } else { yes };
         let permit = build(&format!(r#"permit(principal, action == Action::"FileRead", resource) when {{ {condition} }};"#));
         check(&permit, &file("FileRead", yes, "/bin/a"), true, condition);
         let forbid = build(&format!(

@@ -4,6 +4,7 @@ mod completions;
 mod doctor;
 mod log;
 mod output;
+mod policy;
 mod run;
 
 use std::ffi::OsString;
@@ -43,6 +44,7 @@ pub(crate) struct Global {
 enum Command {
     Run(run::RunArgs),
     Log(log::LogArgs),
+    Policy(policy::PolicyArgs),
     Doctor(doctor::DoctorArgs),
     #[command(hide = true)]
     Completions(completions::CompletionsArgs),
@@ -67,6 +69,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, cli.global),
         Command::Log(args) => log::run(args, cli.global),
+        Command::Policy(args) => policy::run(args),
         Command::Doctor(args) => doctor::run(args, cli.global),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::man(args),

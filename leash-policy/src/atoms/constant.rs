@@ -40,7 +40,7 @@ pub(crate) fn values(world: &World, e: &Expr, kinds: u32) -> Result<Vec<Constant
     let context = context("");
     let by_action = sees_action(e);
     for kind in Kind::ALL.into_iter().filter(|kind| kinds & kind.bit() != 0) {
-        flatten(&world.evaluate(world.constant(), e, kind, &resource, &context)?, &mut all);
+        flatten(&world.evaluate(world.constant(), e, kind, &resource, &context)?, &mut all)?;
         if !by_action {
             break;
         }
@@ -49,32 +49,38 @@ pub(crate) fn values(world: &World, e: &Expr, kinds: u32) -> Result<Vec<Constant
     Ok(all)
 }
 
-fn flatten(value: &Value, all: &mut Vec<Constant>) {
+fn flatten(value: &Value, all: &mut Vec<Constant>) -> Result<(), String> {
     all.push(match value.value_kind() {
         ValueKind::Set(set) => {
             for element in set.iter() {
-                flatten(element, all);
+                flatten(element, all)?;
             }
-            return;
+            return Ok(());
         }
         ValueKind::Lit(Literal::String(text)) => Constant::Text(text.to_string()),
         ValueKind::Lit(Literal::Long(number)) => Constant::Long(*number),
         ValueKind::Lit(Literal::EntityUID(uid)) => {
             Constant::Entity(uid.entity_type().to_string(), AsRef::<str>::as_ref(uid.eid()).to_owned())
         }
-        ValueKind::ExtensionValue(_) => match parse_ip(&value.to_string()) {
-            Some((range, single)) => Constant::Ip(range, single),
-            None => Constant::Other,
+        ValueKind::ExtensionValue(_) => match value.to_string() {
+            text if text.starts_with("ip(") => {
+                let (range, single) = parse_ip(&text).ok_or_else(|| format!("address `{text}` is not understood"))?;
+                Constant::Ip(range, single)
+            }
+            _ => Constant::Other,
         },
         ValueKind::Lit(Literal::Bool(_)) | ValueKind::Record(_) => Constant::Other,
     });
+    Ok(())
 }
 
-/// Reads the way in which Cedar writes an address: `ip("10.0.0.0/8")`.
+/// Reads the ways in which Cedar writes an address: `ip("10.0.0.0/8")`, `ip("10.0.0.1")`.
 fn parse_ip(text: &str) -> Option<(IpRange, bool)> {
     let text = text.strip_prefix("ip(\"")?.strip_suffix("\")")?;
-    let (address, prefix) = text.split_once('/')?;
-    let range = network(address.parse::<IpAddr>().ok()?, prefix.parse().ok()?)?;
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let address: IpAddr = address.parse().ok()?;
+    let prefix = prefix.map_or(Some(if address.is_ipv4() { 32 } else { 128 }), |prefix| prefix.parse().ok())?;
+    let range = network(address, prefix)?;
     Some((range, range.low == range.high))
 }
 
@@ -87,6 +93,7 @@ mod tests {
         assert_eq!(parse_ip("ip(\"10.1.2.3/8\")"), Some((IpRange { v6: false, low: 0x0a00_0000, high: 0x0aff_ffff }, false)));
         assert_eq!(parse_ip("ip(\"::1/128\")"), Some((IpRange { v6: true, low: 1, high: 1 }, true)));
         assert_eq!(parse_ip("ip(\"::/0\")"), Some((IpRange { v6: true, low: 0, high: u128::MAX }, false)));
+        assert_eq!(parse_ip("ip(\"0.0.0.1\")"), Some((IpRange { v6: false, low: 1, high: 1 }, true)));
         assert_eq!(parse_ip("decimal(\"1.0\")"), None);
     }
 }

@@ -32,7 +32,10 @@ impl<'a> Scopes<'a> {
         }
         if seen.kinds == 0 {
             let names: Vec<String> = actions.iter_euids().map(EntityUID::to_string).collect();
-            let message = format!("{} cannot be mediated by this version", names.join(", "));
+            let message = match names.is_empty() {
+                true => "this policy is about no action".to_owned(),
+                false => format!("{} cannot be mediated by this version", names.join(", ")),
+            };
             let loc = actions.iter_euids().next().and_then(EntityUID::loc);
             let help = "it is always denied inside a session; remove this policy";
             faults.push(sources.complain(policy.place, loc.or(policy.ast.loc()), message, "not mediated").help(help));

@@ -1,0 +1,58 @@
+//! `leash policy eval`.
+
+use std::io::{BufRead, Write, stdin, stdout};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use leash_policy::{Outcome, Request};
+use serde::Serialize;
+
+use super::load::{Loaded, load};
+use super::{Selection, USAGE};
+
+/// Answer requests, given as JSON lines on standard input, by Cedar and by the tables
+#[derive(Debug, Args)]
+pub(super) struct EvalArgs {
+    #[command(flatten)]
+    selection: Selection,
+}
+
+/// One line of the answer.
+#[derive(Serialize)]
+struct Answer {
+    cedar: Outcome,
+    tables: Outcome,
+    agree: bool,
+}
+
+pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
+    let policy = match load(&args.selection.policies, &args.selection.subject)? {
+        Loaded::Refused(code) => return Ok(code),
+        Loaded::Policy(policy) => policy,
+    };
+    let mut out = stdout().lock();
+    let mut all_agree = true;
+    for (number, line) in (1..).zip(stdin().lock().lines()) {
+        let request = line.map_err(anyhow::Error::from).and_then(|line| match line.trim() {
+            "" => Ok(None),
+            line => serde_json::from_str::<Request>(line).map(Some).map_err(Into::into),
+        });
+        let request = match request {
+            Ok(Some(request)) => request,
+            Ok(None) => continue,
+            Err(fault) => {
+                out.flush()?;
+                crate::cli::output::complain(&format!("standard input, line {number}: {fault:#}"));
+                return Ok(ExitCode::from(USAGE));
+            }
+        };
+        let (cedar, tables) = (policy.cedar(&request), policy.decide(&request));
+        let agree = cedar == tables;
+        all_agree &= agree;
+        let answer = serde_json::to_string(&Answer { cedar, tables, agree }).context("cannot write the answer")?;
+        writeln!(out, "{answer}")?;
+    }
+    out.flush()?;
+    Ok(if all_agree { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
