@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Global;
 use super::output::{Color, paint};
-use crate::enforce::probe;
+use crate::daemon::checks;
 
 /// Version of the JSON form.
 const VERSION: u32 = 1;
@@ -39,7 +39,7 @@ struct CheckReport<'a> {
 }
 
 pub(super) fn run(args: DoctorArgs, global: Global) -> Result<ExitCode> {
-    let checks = probe::probe();
+    let checks = checks::all();
     let ok = checks.iter().all(|check| check.ok);
     let mut out = stdout().lock();
     if args.json {

@@ -4,6 +4,7 @@
 //! cgroup), and enforcement before the command's first instruction. On the way down it is reversed, and whatever fails, the
 //! session's processes die first. Words for people leave through [`Notices`]; this module prints nothing.
 
+pub mod checks;
 mod convert;
 mod layout;
 mod policies;

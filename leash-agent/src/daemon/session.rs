@@ -130,7 +130,10 @@ impl Prepared {
         // Whatever happened: first nothing of the session runs any more, then the record of it is closed.
         let killed = cgroup.kill();
         drop(container);
-        let mut recorded = recorder.stop()?;
+        let mut recorded = match recorder.stop() {
+            Ok(recorded) => recorded,
+            Err(error) => return Ok(Outcome { status: EXIT_LEASH, report: String::new(), error: Some(error) }),
+        };
         if let Some(error) = ended.error {
             recorded.error.get_or_insert(error);
         }

@@ -16,6 +16,11 @@ const PIDS_MAX: &str = "32768";
 /// How long the kernel may take to reap killed processes.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where the cgroup v2 hierarchy is mounted, if it is.
+pub fn mount_point() -> Result<Option<PathBuf>, SandboxError> {
+    mounts::cgroup2_mount()
+}
+
 /// The cgroup of one session. Dropping it kills what is inside and removes it.
 #[derive(Debug)]
 pub struct Cgroup {

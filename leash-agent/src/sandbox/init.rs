@@ -9,15 +9,17 @@ use std::ffi::{CString, OsStr};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::exit;
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::stat::fstat;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, killpg, signal, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, execve, fork, pipe2, setsid};
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdout, execve, fork, pipe2, setsid};
 
 use super::filter;
 
@@ -73,6 +75,7 @@ impl Init {
         if self.terminal {
             self.release_terminal()?;
         }
+        reopen_null().map_err(|errno| ("open /dev/null", errno))?;
         // The command's own filters come on top of these, so it can't lift them.
         filter::install().map_err(|errno| ("install the argument filter", errno))?;
         let signals = SigSet::all();
@@ -135,13 +138,28 @@ impl Init {
             let Err(errno) = execve(&candidate, argv, env);
             match errno {
                 Errno::ENOENT | Errno::ENOTDIR => {}
-                // Perhaps there is another one further on, execvp(3).
-                Errno::EACCES => denied = Some(errno),
+                // Perhaps there is another one further on, execvp(3). A directory that may not be searched holds no command.
+                Errno::EACCES if Path::new(OsStr::from_bytes(candidate.as_bytes())).exists() => denied = Some(errno),
+                Errno::EACCES => {}
                 other => return other,
             }
         }
         denied.unwrap_or(Errno::ENOENT)
     }
+}
+
+/// libcontainer replaces a standard descriptor that is the host's `/dev/null` by the session's, but opens that for reading only.
+fn reopen_null() -> Result<(), Errno> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    let device = fstat(&null)?.st_rdev;
+    if fstat(std::io::stdout())?.st_rdev == device {
+        dup2_stdout(&null)?;
+    }
+    if fstat(std::io::stderr())?.st_rdev == device {
+        dup2_stderr(&null)?;
+    }
+    Ok(())
 }
 
 fn c_strings(strings: &[Vec<u8>]) -> Result<Vec<CString>, Failure> {

@@ -110,7 +110,7 @@ pub(super) fn open_beneath(root: Option<&OwnedFd>, path: &Path) -> Result<OwnedF
     let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;
     // SAFETY: all-zero bytes are a valid `open_how`, a plain struct of integers.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC | libc::O_NOFOLLOW) as u64;
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
     how.resolve = libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
     if root.is_some() {
         how.resolve |= libc::RESOLVE_IN_ROOT;

@@ -1,0 +1,142 @@
+//! What `leash run` needs of a machine, one check each, with what to do where it is missing.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use nix::unistd::Uid;
+
+use crate::enforce::Engine;
+use crate::sandbox::cgroup;
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What.
+    pub name: &'static str,
+    /// Whether it is as it must be.
+    pub ok: bool,
+    /// What was found.
+    pub found: String,
+    /// What to change.
+    pub remedy: Option<String>,
+}
+
+impl Check {
+    fn new(name: &'static str, ok: bool, found: impl Into<String>, remedy: &str) -> Self {
+        Self { name, ok, found: found.into(), remedy: (!ok).then(|| remedy.to_owned()) }
+    }
+}
+
+/// The oldest kernel with all hooks and helpers, as major and minor version.
+const OLDEST_KERNEL: (u32, u32) = (6, 1);
+
+/// Looks at everything. The last check loads and attaches the programs, and takes them away again.
+pub fn all() -> Vec<Check> {
+    vec![kernel(), type_information(), lsm_list(), bpf_file_system(), cgroups(), privileges(), programs()]
+}
+
+fn kernel() -> Check {
+    let release = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let ok = version(&release).is_some_and(|version| version >= OLDEST_KERNEL);
+    let machine = std::env::consts::ARCH;
+    Check::new("kernel", ok && machine == "x86_64", format!("{release} on {machine}"), "use Linux 6.1 or later on x86_64")
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn type_information() -> Check {
+    let path = "/sys/kernel/btf/vmlinux";
+    let found = fs::metadata(path);
+    let words = found.as_ref().map_or_else(|error| format!("{path}: {error}"), |file| format!("{path}, {} bytes", file.len()));
+    Check::new("type information", found.is_ok(), words, "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions ship it")
+}
+
+fn lsm_list() -> Check {
+    let path = "/sys/kernel/security/lsm";
+    match fs::read_to_string(path) {
+        Ok(list) => lsm_check(list.trim()),
+        Err(error) => Check::new(
+            "LSM list",
+            false,
+            format!("{path}: {error}"),
+            "mount securityfs: mount -t securityfs securityfs /sys/kernel/security (as root)",
+        ),
+    }
+}
+
+fn lsm_check(list: &str) -> Check {
+    let ok = list.split(',').any(|name| name == "bpf");
+    let remedy = format!(
+        "boot with `lsm={list},bpf` on the kernel's command line (on Debian and Ubuntu: GRUB_CMDLINE_LINUX in /etc/default/grub, \
+         then update-grub), in a kernel built with CONFIG_BPF_LSM=y"
+    );
+    Check::new("LSM list", ok, list, &remedy)
+}
+
+fn bpf_file_system() -> Check {
+    let path = "/sys/fs/bpf";
+    let ok = statfs(path).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
+    let found = if ok { format!("mounted at {path}") } else { format!("none at {path}") };
+    Check::new("BPF file system", ok, found, "mount it: mount -t bpf bpf /sys/fs/bpf (as root)")
+}
+
+fn cgroups() -> Check {
+    let mount = cgroup::mount_point();
+    let found = match &mount {
+        Ok(Some(mount)) => format!("version 2 at {}", mount.display()),
+        Ok(None) => "version 2 is not mounted".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let remedy = "mount it: mount -t cgroup2 none /sys/fs/cgroup (as root), or boot with systemd.unified_cgroup_hierarchy=1";
+    Check::new("cgroups", matches!(mount, Ok(Some(_))), found, remedy)
+}
+
+fn privileges() -> Check {
+    let root = Uid::effective().is_root();
+    let contained = Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists();
+    let found = format!("{}{}", if root { "root" } else { "not root" }, if contained { ", in a container" } else { "" });
+    Check::new("privileges", root, found, "use sudo: the command under `sudo leash run` still runs as you")
+}
+
+fn programs() -> Check {
+    match Engine::open() {
+        Ok(_) => Check::new("BPF LSM programs", true, "load and attach", ""),
+        Err(error) => Check::new(
+            "BPF LSM programs",
+            false,
+            error.to_string(),
+            "mend the checks above first; where they are all right, the machine's owner refuses BPF LSM programs (many managed \
+             hosts do), and leash run needs another machine or a virtual one",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_releases_are_compared_by_number() {
+        for (release, expected) in [("6.1.0-40-amd64", true), ("6.12.5", true), ("7.2-rc1", true), ("5.10.0", false), ("x", false)] {
+            assert_eq!(version(release).is_some_and(|version| version >= OLDEST_KERNEL), expected, "{release}");
+        }
+    }
+
+    #[test]
+    fn the_lsm_list_is_read_by_name() {
+        assert!(lsm_check("lockdown,capability,bpf").ok);
+        let missing = lsm_check("lockdown,capability,notbpf");
+        assert!(!missing.ok && missing.remedy.unwrap().contains("lsm=lockdown,capability,notbpf,bpf"));
+    }
+
+    #[test]
+    fn every_failed_check_has_a_remedy() {
+        for check in [kernel(), type_information(), lsm_list(), bpf_file_system(), cgroups(), privileges()] {
+            assert_eq!(check.ok, check.remedy.is_none(), "{check:?}");
+        }
+    }
+}
