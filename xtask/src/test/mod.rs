@@ -53,7 +53,7 @@ fn parse_kernels(text: &str) -> Result<Kernels, String> {
 }
 
 /// A machine that takes longer than this hangs; the slowest emulated run of all suites takes a fraction of it.
-const MACHINE_LIMIT: Duration = Duration::from_secs(45 * 60);
+const MACHINE_LIMIT: Duration = Duration::from_secs(25 * 60);
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::everything()?;
