@@ -103,6 +103,7 @@ causes! {
     UnknownAddress = 8, "the address has a form that no policy can speak of";
     UnknownProgram = 9, "the acting program is not known";
     NoImage = 10, "no policy is installed";
+    Reloaded = 11, "the policy was replaced again and again during the decision";
 }
 
 #[cfg(test)]

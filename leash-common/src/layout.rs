@@ -65,14 +65,18 @@ offsets! {
     inode_mode: "inode", "i_mode";
     inode_sb: "inode", "i_sb";
     sb_magic: "super_block", "s_magic";
+    sb_flags: "super_block", "s_flags";
     vfsmount_root: "vfsmount", "mnt_root";
     mount_mnt: "mount", "mnt";
     mount_parent: "mount", "mnt_parent";
     mount_mountpoint: "mount", "mnt_mountpoint";
+    mount_namespace: "mount", "mnt_ns";
     mount_children: "mount", "mnt_mounts";
     mount_child: "mount", "mnt_child";
     task_fs: "task_struct", "fs";
     task_parent: "task_struct", "real_parent";
+    task_cred: "task_struct", "cred";
+    task_real_cred: "task_struct", "real_cred";
     task_tgid: "task_struct", "tgid";
     fs_root_mnt: "fs_struct", "root.mnt";
     fs_root_dentry: "fs_struct", "root.dentry";

@@ -3,6 +3,7 @@
 //! Everything here is plain integers in C layout, so that any bit pattern is valid on both sides.
 
 use crate::event::HEADER_BYTES;
+use crate::kind::Kind;
 use crate::table::MAX_PATH_BYTES;
 
 /// Sessions at once.
@@ -21,6 +22,10 @@ pub const FOLD_COUNT_MASK: u64 = (1 << FOLD_COUNT_BITS) - 1;
 pub const SCRATCH_SLOTS: usize = 256;
 /// Mounts of all sessions together.
 pub const MAX_MOUNTS: usize = 16_384;
+
+/// Word of an image's header that differs between any two installed images; the installer sets it. A decision takes several
+/// steps, and all must see the same image.
+pub const EPOCH_WORD: usize = 7;
 
 /// A slot without a session.
 pub const FREE: u32 = 0;
@@ -121,6 +126,57 @@ pub struct Area {
     pub exe: [u8; MAX_PATH_BYTES],
 }
 
+/// The state of a walk from an object to the session's root. It lives here and not on a program's stack because the verifier
+/// follows every value of the stack through each iteration.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct WalkState {
+    /// The current dentry.
+    pub dentry: u64,
+    /// The current `struct vfsmount`, 0 while it is unknown.
+    pub mnt: u64,
+    /// Root of the current mount.
+    pub mnt_root: u64,
+    /// Where the walk ends.
+    pub root_dentry: u64,
+    /// See `root_dentry`.
+    pub root_mnt: u64,
+    /// Where the path starts by now.
+    pub start: u32,
+    /// Whether and how the walk ended.
+    pub status: u32,
+    /// The session.
+    pub slot: u32,
+    /// 1 if no rename came between.
+    pub settled: u32,
+}
+
+/// The state of a pass over a path, for the same reason.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ScanState {
+    /// State of the automaton.
+    pub state: u32,
+    /// 1 once the automaton is in a sink.
+    pub sunk: u32,
+    /// 1 if the image is damaged.
+    pub corrupt: u32,
+    /// 1 if the bytes aren't UTF-8.
+    pub invalid: u32,
+    /// All words of the path, or-ed.
+    pub seen: u64,
+    /// Hash of the path.
+    pub hash: u64,
+    /// Bytes of a UTF-8 sequence that are still to come.
+    pub expected: u32,
+    /// Least value of the next of them.
+    pub lowest: u32,
+    /// Greatest value of the next of them.
+    pub highest: u32,
+    /// Where the first chunk starts.
+    pub first: u32,
+}
+
 /// Working memory of one run of a program. Programs can be preempted, so it is claimed, not per CPU.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -155,6 +211,22 @@ pub struct Scratch {
     pub exe_is_path: u32,
     /// Hash of the acting program's path.
     pub exe_hash: u64,
+    /// Epoch of the image that decides this question, see [`EPOCH_WORD`].
+    pub epoch: u64,
+    /// Generation of that image.
+    pub generation: u32,
+    /// 1 if that image is enforced.
+    pub enforce: u32,
+    /// Row of the object.
+    pub accept: u32,
+    /// Class of the acting program.
+    pub class: u32,
+    /// A leaf of the tables for each kind that is asked.
+    pub leaf: [u32; Kind::COUNT],
+    /// See [`WalkState`].
+    pub walk: WalkState,
+    /// See [`ScanState`].
+    pub scan: ScanState,
     /// The paths.
     pub area: [Area; 2],
     /// What the verifier must be able to add to the end of the last area.

@@ -48,12 +48,13 @@ pub const IPPROTO_UDPLITE: u32 = 136;
 /// `IPPROTO_MPTCP`
 pub const IPPROTO_MPTCP: u32 = 262;
 
-const fn names<const N: usize>(words: [&str; N]) -> [Name; N] {
+/// A table of `N` names, a power of two, so that a mask bounds its index; what `words` doesn't fill is `other`.
+const fn names<const N: usize>(words: &[&str]) -> [Name; N] {
     let mut names = [Name { len: 0, bytes: [0; MAX_PART] }; N];
     let mut i = 0;
     #[allow(clippy::indexing_slicing)] // evaluated by the compiler, where an index out of bounds is an error
     while i < N {
-        let word = words[i].as_bytes();
+        let word = if i < words.len() { words[i].as_bytes() } else { b"other" };
         let mut j = 0;
         while j < word.len() {
             names[i].bytes[j] = word[j];
@@ -65,31 +66,90 @@ const fn names<const N: usize>(words: [&str; N]) -> [Name; N] {
     names
 }
 
-const FAMILY_COUNT: u32 = 46;
 /// Address families by number (`include/linux/socket.h`).
-static FAMILIES: [Name; 46] = names([
-    "unspec", "unix", "inet", "ax25", "ipx", "appletalk", "netrom", "bridge", "atmpvc", "x25", "inet6", "rose", "decnet",
-    "netbeui", "security", "key", "netlink", "packet", "ash", "econet", "atmsvc", "rds", "sna", "irda", "pppox", "wanpipe", "llc",
-    "ib", "mpls", "can", "tipc", "bluetooth", "iucv", "rxrpc", "isdn", "phonet", "ieee802154", "caif", "alg", "nfc", "vsock",
-    "kcm", "qipcrtr", "smc", "xdp", "mctp",
+static FAMILIES: [Name; 64] = names(&[
+    "unspec",
+    "unix",
+    "inet",
+    "ax25",
+    "ipx",
+    "appletalk",
+    "netrom",
+    "bridge",
+    "atmpvc",
+    "x25",
+    "inet6",
+    "rose",
+    "decnet",
+    "netbeui",
+    "security",
+    "key",
+    "netlink",
+    "packet",
+    "ash",
+    "econet",
+    "atmsvc",
+    "rds",
+    "sna",
+    "irda",
+    "pppox",
+    "wanpipe",
+    "llc",
+    "ib",
+    "mpls",
+    "can",
+    "tipc",
+    "bluetooth",
+    "iucv",
+    "rxrpc",
+    "isdn",
+    "phonet",
+    "ieee802154",
+    "caif",
+    "alg",
+    "nfc",
+    "vsock",
+    "kcm",
+    "qipcrtr",
+    "smc",
+    "xdp",
+    "mctp",
 ]);
 
-const NETLINK_COUNT: u32 = 23;
 /// Netlink protocols by number (`include/uapi/linux/netlink.h`).
-static NETLINK: [Name; 23] = names([
-    "route", "other", "usersock", "firewall", "sock_diag", "nflog", "xfrm", "selinux", "iscsi", "audit", "fib_lookup",
-    "connector", "netfilter", "ip6_fw", "dnrtmsg", "kobject_uevent", "generic", "other", "scsitransport", "ecryptfs", "rdma",
-    "crypto", "smc",
+static NETLINK: [Name; 32] = names(&[
+    "route",
+    "other",
+    "usersock",
+    "firewall",
+    "sock_diag",
+    "nflog",
+    "xfrm",
+    "selinux",
+    "iscsi",
+    "audit",
+    "fib_lookup",
+    "connector",
+    "netfilter",
+    "ip6_fw",
+    "dnrtmsg",
+    "kobject_uevent",
+    "generic",
+    "other",
+    "scsitransport",
+    "ecryptfs",
+    "rdma",
+    "crypto",
+    "smc",
 ]);
 
-const TYPE_COUNT: u32 = 7;
 /// Socket types by number (`include/linux/net.h`).
-static TYPES: [Name; 7] = names(["other", "stream", "dgram", "raw", "rdm", "seqpacket", "dccp"]);
+static TYPES: [Name; 8] = names(&["other", "stream", "dgram", "raw", "rdm", "seqpacket", "dccp"]);
 
 /// IP protocols, and the name of everything without one, by the numbers that [`ip`] gives them.
-static OTHERS: [Name; 9] = names(["other", "tcp", "udp", "raw", "icmp", "icmpv6", "sctp", "dccp", "udplite"]);
+static OTHERS: [Name; 16] = names(&["other", "tcp", "udp", "raw", "icmp", "icmpv6", "sctp", "dccp", "udplite"]);
 
-const fn ip(kind: u32, protocol: u32) -> usize {
+const fn ip(kind: u32, protocol: u32) -> u32 {
     match (kind, protocol) {
         (SOCK_RAW, _) => 3,
         (_, IPPROTO_ICMP) => 4,
@@ -103,25 +163,26 @@ const fn ip(kind: u32, protocol: u32) -> usize {
     }
 }
 
+/// Entry `index` of a table, or its last one, which is `other`.
 #[inline(always)]
-fn entry(table: &'static [Name], index: usize) -> &'static Name {
-    // SAFETY: every caller compares the index with the table's length first. Slice indexing would compile to a panic branch,
-    // which the eBPF target cannot express.
+fn entry<const N: usize>(table: &'static [Name; N], index: u32) -> &'static Name {
+    let index = if index < N as u32 { index } else { N as u32 - 1 };
+    // The kernel's verifier wants to see the mask that the compiler would leave out.
+    let index = core::hint::black_box(index) as usize & (N - 1);
+    // SAFETY: the mask bounds the index, `N` being a power of two. Slice indexing would compile to a panic branch, which the eBPF
+    // target cannot express.
     unsafe { &*table.as_ptr().add(index) }
 }
 
 /// The two halves of the name of a socket that `socket(family, kind, protocol)` would make; `kind` without flags.
 #[inline(always)]
 pub fn name(family: u32, kind: u32, protocol: u32) -> (&'static Name, &'static Name) {
-    let first = if family < FAMILY_COUNT { entry(&FAMILIES, family as usize) } else { entry(&OTHERS, 0) };
     let second = match family {
-        AF_NETLINK if protocol < NETLINK_COUNT => entry(&NETLINK, protocol as usize),
-        AF_NETLINK => entry(&OTHERS, 0),
+        AF_NETLINK => entry(&NETLINK, protocol),
         AF_INET | AF_INET6 => entry(&OTHERS, ip(kind, protocol)),
-        _ if kind < TYPE_COUNT => entry(&TYPES, kind as usize),
-        _ => entry(&OTHERS, 0),
+        _ => entry(&TYPES, kind),
     };
-    (first, second)
+    (entry(&FAMILIES, family), second)
 }
 
 #[cfg(test)]

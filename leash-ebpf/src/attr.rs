@@ -3,11 +3,14 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::lsm;
 use aya_ebpf::programs::LsmContext;
+use leash_common::event::Cause;
 use leash_common::kind::Kind;
 
+use crate::decide::leash_judge;
 use crate::kernel::{argument, layout, member, read};
-use crate::path::ask_object;
+use crate::scratch::{claim, none_left, verdict};
 use crate::session::governed;
+use crate::walk::{is_on_behalf, leash_walk};
 
 /// `include/linux/fs.h`
 const ATTR_ATIME: u32 = 1 << 4;
@@ -20,7 +23,18 @@ const ATTR_SIZE: u32 = 1 << 3;
 #[inline(always)]
 fn ask_dentry(context: &impl EbpfContext, position: u32) -> i32 {
     let Some(slot) = governed() else { return 0 };
-    ask_object(slot, 0, argument(context, position), Kind::FileSetAttributes.bit())
+    let kinds = Kind::FileSetAttributes.bit();
+    let Some(claim) = claim(slot) else { return none_left(slot, kinds) };
+    claim.object(0, 0, argument(context, position));
+    let cause = leash_walk(claim.index, 0);
+    if cause == Cause::Unreachable as u32 && is_on_behalf() {
+        // A stacked file system hands down what the task was asked for above.
+        claim.release();
+        return 0;
+    }
+    let denied = leash_judge(claim.index, 0, kinds);
+    claim.release();
+    verdict(denied)
 }
 
 /// `LSM_HOOK(int, 0, inode_setattr, struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *attr)`, without the first

@@ -8,28 +8,29 @@ use aya_ebpf::helpers::generated::{
 };
 use leash_common::event::{Cause, HEADER_BYTES, Header, RECORD_EVENT, RECORD_FLUSH};
 use leash_common::kind::Kind;
-use leash_common::session::{Counters, FOLD_COUNT_BITS, FOLD_COUNT_MASK, FOLD_WORDS, Scratch, TaskRecord};
+use leash_common::session::{FOLD_COUNT_BITS, FOLD_COUNT_MASK, FOLD_WORDS, Scratch, TaskRecord};
 use leash_common::table::{INDEX_MASK, LEAF_ALLOW, MAX_PATH_BYTES};
 
 use crate::decide;
-use crate::kernel::{add, compare_exchange, copy, layout, member, read};
+use crate::kernel::{add, bound, compare_exchange, copy, layout, member, read};
 use crate::maps::{COUNTERS, FOLD, RINGS, TASKS};
 use crate::scratch;
+use crate::walk::PATH_MASK;
 
 /// Wake the reader only when this much is waiting: it looks by itself every so often.
 const WAKE_BYTES: u64 = 64 * 1024;
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_AVAIL_DATA: u64 = 0;
+/// Bounds a path's length, the offset of a header, and the size of a record.
+const LENGTH_MASK: u32 = 2 * MAX_PATH_BYTES as u32 - 1;
+const WORD_MASK: u32 = LENGTH_MASK & !7;
+const SIZE_MASK: u32 = 4 * MAX_PATH_BYTES as u32 - 1;
+/// The largest record.
+const MAX_RECORD: usize = HEADER_BYTES + 2 * MAX_PATH_BYTES;
+/// Bounds the index of a fold word.
+const FOLD_MASK: u32 = FOLD_WORDS as u32 - 1;
 const DENY: usize = 0;
 const ALLOW: usize = 1;
-
-/// The fold word of an allowed action.
-struct Fold {
-    word: *mut u64,
-    index: u32,
-    tag: u64,
-    seen: u64,
-}
 
 #[inline(always)]
 unsafe fn output(slot: u32, verdict: usize, record: *mut c_void, size: u64) -> bool {
@@ -59,47 +60,67 @@ unsafe fn identify(header: &mut Header) {
     }
 }
 
-/// Counts an allowed action on the record of its first occurrence. `None`: it is counted. Else it must be recorded, and its
-/// repeats may be counted in the word.
+/// The fold word for `hash`, and the tag that says it is ours.
 #[inline(always)]
-unsafe fn fold(slot: u32, hash: u64, counters: *mut Counters) -> Option<Option<Fold>> {
-    let Some(table) = FOLD.get_ptr_mut(slot) else { return Some(None) };
-    let index = hash as u32 & (FOLD_WORDS as u32 - 1);
-    let tag = (hash >> FOLD_COUNT_BITS) | 1;
-    // SAFETY: the mask bounds the index.
-    unsafe {
-        let word = table.cast::<u64>().add(index as usize);
-        for _ in 0..4 {
+fn fold_word(slot: u32, hash: u64) -> (*mut u64, u32, u64) {
+    let index = bound::<FOLD_MASK>(hash as u32);
+    let word = match FOLD.get_ptr_mut(slot) {
+        // SAFETY: the mask bounds the index.
+        Some(table) => unsafe { table.cast::<u64>().add(index) },
+        None => core::ptr::null_mut(),
+    };
+    (word, index as u32, (hash >> FOLD_COUNT_BITS) | 1)
+}
+
+/// Counts an allowed action on the record of its first occurrence, if there is one. Returns 1 if it is counted.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn leash_fold(slot: u32, hash: u64) -> u32 {
+    let Some(counters) = COUNTERS.get_ptr_mut(slot) else { return 0 };
+    let (word, _, tag) = fold_word(slot, hash);
+    if word.is_null() {
+        return 0;
+    }
+    for _ in 0..4 {
+        // SAFETY: a map value.
+        unsafe {
             let seen = core::ptr::read_volatile(word);
             if seen >> FOLD_COUNT_BITS != tag || seen & FOLD_COUNT_MASK == FOLD_COUNT_MASK {
-                return Some(Some(Fold { word, index, tag, seen }));
+                return 0;
             }
             if compare_exchange(word, seen, seen + 1) == seen {
                 add((&raw mut (*counters).folded).cast::<u64>().add(ALLOW), 1);
-                return None;
+                return 1;
             }
         }
     }
-    Some(None)
+    0
 }
 
-/// Gives the fold word to the record that was just written, after telling how often its previous owner was repeated.
-#[inline(always)]
-unsafe fn take_fold(fold: &Fold, slot: u32, counters: *mut Counters) {
-    // SAFETY: `fold` made the pointer; the counters are a map value.
+/// Gives the fold word of `hash` to the record that was just written, after telling how often its previous owner was repeated.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn leash_take_fold(slot: u32, hash: u64) -> u32 {
+    let Some(counters) = COUNTERS.get_ptr_mut(slot) else { return 0 };
+    let (word, index, tag) = fold_word(slot, hash);
+    if word.is_null() {
+        return 0;
+    }
+    // SAFETY: map values, and a header on the stack.
     unsafe {
-        if compare_exchange(fold.word, fold.seen, fold.tag << FOLD_COUNT_BITS) != fold.seen {
-            return;
+        let seen = core::ptr::read_volatile(word);
+        if compare_exchange(word, seen, tag << FOLD_COUNT_BITS) != seen {
+            return 0;
         }
-        let count = fold.seen & FOLD_COUNT_MASK;
+        let count = seen & FOLD_COUNT_MASK;
         if count == 0 {
-            return;
+            return 0;
         }
         let mut header = Header {
             record: RECORD_FLUSH,
             allow: 1,
-            fold_slot: fold.index,
-            fold_tag: fold.seen >> FOLD_COUNT_BITS,
+            fold_slot: index,
+            fold_tag: seen >> FOLD_COUNT_BITS,
             count: count as u32,
             ..Header::default()
         };
@@ -109,6 +130,7 @@ unsafe fn take_fold(fold: &Fold, slot: u32, counters: *mut Counters) {
             add((&raw mut (*counters).dropped).cast::<u64>().add(ALLOW), count);
         }
     }
+    0
 }
 
 /// Copies the acting program's path behind the resource's; returns its length.
@@ -121,50 +143,51 @@ unsafe fn append_program(scratch: *mut Scratch, area: usize) -> u32 {
         let to = target.add(core::mem::offset_of!(leash_common::session::Area, exe));
         let task: *mut TaskRecord = TASKS.get(bpf_get_current_task_btf().cast(), false);
         if !task.is_null() && (*task).start != 0 {
-            let start = (*task).start & (MAX_PATH_BYTES as u32 - 1);
-            let length = MAX_PATH_BYTES as u32 - start;
-            let from = (*task).path.as_ptr().add(start as usize);
-            return if copy(to, length, from as u64) { length } else { 0 };
+            let start = bound::<PATH_MASK>((*task).start);
+            let length = bound::<LENGTH_MASK>(MAX_PATH_BYTES as u32 - start as u32);
+            let from = (*task).path.as_ptr().add(start);
+            return if copy(to, length, from as u64) { length as u32 } else { 0 };
         }
         if (*scratch).exe_is_path == 0 {
             return 0;
         }
-        let start = *(*scratch).start.as_ptr().add(area) & (MAX_PATH_BYTES as u32 - 1);
+        let start = bound::<PATH_MASK>(*(*scratch).start.as_ptr().add(area));
         if start == 0 {
             return 0;
         }
-        let length = MAX_PATH_BYTES as u32 - start;
-        let from = target.add(core::mem::offset_of!(leash_common::session::Area, path)).add(start as usize);
-        if copy(to, length, from as u64) { length } else { 0 }
+        let length = bound::<LENGTH_MASK>(MAX_PATH_BYTES as u32 - start as u32);
+        let from = target.add(core::mem::offset_of!(leash_common::session::Area, path)).add(start);
+        if copy(to, length, from as u64) { length as u32 } else { 0 }
     }
 }
 
 /// Records the answer `leaf` to one question on scratch slot `index`. `packed`: the area, the kind from bit 8, the cause from bit
-/// 16, the mode from bit 24.
+/// 16.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn leash_record(index: u32, packed: u32, generation: u32, leaf: u32) -> u32 {
+pub extern "C" fn leash_record(index: u32, packed: u32, leaf: u32) -> u32 {
     let Some(scratch) = scratch::memory(index) else { return 0 };
     let area = packed as usize & 1;
     let kind = packed >> 8 & 0xff;
     let cause = packed >> 16 & 0xff;
-    let enforce = packed >> 24 & 1;
     let verdict = if leaf & LEAF_ALLOW != 0 { ALLOW } else { DENY };
     // SAFETY: the caller claimed the slot; masks bound the offsets.
     unsafe {
         let slot = (*scratch).slot;
+        let generation = (*scratch).generation;
+        let enforce = (*scratch).enforce;
         let Some(counters) = COUNTERS.get_ptr_mut(slot) else { return 0 };
         add((&raw mut (*counters).performed).cast::<u64>().add(verdict), 1);
-        let mut place = None;
+        let mut hash = 0;
         if verdict == ALLOW {
             let tgid = bpf_get_current_pid_tgid() >> 32;
-            let mut hash = *(*scratch).hash.as_ptr().add(area) ^ layout!(fold_key);
+            hash = *(*scratch).hash.as_ptr().add(area) ^ layout!(fold_key);
             hash = hash.wrapping_mul(0xff51_afd7_ed55_8ccd) ^ (*scratch).exe_hash ^ (tgid << 8 | kind as u64);
             hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53) ^ ((generation as u64) << 32 | leaf as u64);
             hash = (hash ^ hash >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            match fold(slot, hash ^ hash >> 32, counters) {
-                None => return 0,
-                Some(found) => place = found,
+            hash ^= hash >> 32;
+            if leash_fold(slot, hash) != 0 {
+                return 0;
             }
         }
         let base = scratch.cast::<u8>().add(core::mem::offset_of!(Scratch, area));
@@ -174,15 +197,11 @@ pub extern "C" fn leash_record(index: u32, packed: u32, generation: u32, leaf: u
             start = MAX_PATH_BYTES as u32;
         }
         let exe_len = append_program(scratch, area);
-        let offset = (start & !7) as usize;
+        let offset = bound::<WORD_MASK>(start);
         let header = &mut *base.add(offset).cast::<Header>();
         identify(header);
-        header.fold_tag = 0;
-        header.fold_slot = 0;
-        if let Some(fold) = &place {
-            header.fold_tag = fold.tag;
-            header.fold_slot = fold.index;
-        }
+        header.fold_tag = if verdict == ALLOW { (hash >> FOLD_COUNT_BITS) | 1 } else { 0 };
+        header.fold_slot = hash as u32 & FOLD_MASK;
         header.generation = generation;
         header.reason = leaf & INDEX_MASK;
         header.count = 1;
@@ -198,11 +217,12 @@ pub extern "C" fn leash_record(index: u32, packed: u32, generation: u32, leaf: u
         header.path_len = (MAX_PATH_BYTES as u32 - start) as u16;
         header.exe_len = exe_len as u16;
         header.reserved = [0; 3];
-        let size = HEADER_BYTES as u64 + (MAX_PATH_BYTES as u64 - offset as u64) + (exe_len & 0x1fff) as u64;
-        if output(slot, verdict, base.add(offset).cast(), size) {
+        let size = HEADER_BYTES + MAX_PATH_BYTES - offset + bound::<LENGTH_MASK>(exe_len);
+        let size = bound::<SIZE_MASK>(size as u32);
+        if size <= MAX_RECORD && output(slot, verdict, base.add(offset).cast(), size as u64) {
             add((&raw mut (*counters).recorded).cast::<u64>().add(verdict), 1);
-            if let Some(fold) = &place {
-                take_fold(fold, slot, counters);
+            if verdict == ALLOW {
+                leash_take_fold(slot, hash);
             }
         } else {
             add((&raw mut (*counters).dropped).cast::<u64>().add(verdict), 1);

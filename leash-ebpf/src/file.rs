@@ -9,11 +9,12 @@ use crate::decide::leash_judge;
 use crate::kernel::{argument, member, read};
 use crate::scratch::{claim, none_left, verdict};
 use crate::session::governed;
-use crate::walk::{is_anonymous, leash_walk};
+use crate::walk::{is_anonymous, is_below_stack, leash_walk};
 
 /// `include/linux/fs.h`
 const FMODE_READ: u32 = 1;
 const FMODE_WRITE: u32 = 2;
+/// `__FMODE_EXEC`, set in the flags by the kernel alone.
 const FMODE_EXEC: u32 = 0x20;
 /// `__O_TMPFILE` of `include/uapi/asm-generic/fcntl.h`
 const O_TMPFILE: u32 = 0o20_000_000;
@@ -27,7 +28,7 @@ pub fn ask_file(slot: u32, file: u64, kinds: u32) -> i32 {
     let Some(claim) = claim(slot) else { return none_left(slot, kinds) };
     claim.object(0, read(member!(file, file_mnt)), read(member!(file, file_dentry)));
     let cause = leash_walk(claim.index, 0);
-    if cause == Cause::Unreachable as u32 && is_anonymous(inode) {
+    if cause == Cause::Unreachable as u32 && (is_anonymous(inode) || is_below_stack(read(member!(file, file_mnt)), inode)) {
         claim.release();
         return 0;
     }
@@ -60,13 +61,12 @@ fn kinds_of(file: u64) -> u32 {
 pub fn file_open(context: LsmContext) -> i32 {
     let Some(slot) = governed() else { return 0 };
     let file = argument(&context, 0);
-    let mode: u32 = read(member!(file, file_mode));
-    if mode & FMODE_EXEC != 0 {
+    let flags: u32 = read(member!(file, file_flags));
+    if flags & FMODE_EXEC != 0 {
         // The exec itself and each mapping ask for `ProcessExec`.
         return 0;
     }
     let mut kinds = kinds_of(file);
-    let flags: u32 = read(member!(file, file_flags));
     if flags & O_TMPFILE != 0 {
         kinds |= Kind::FileCreate.bit();
     }

@@ -48,14 +48,24 @@ pub fn read<T: Copy>(address: u64) -> T {
     }
 }
 
+/// `value & MASK`, by an instruction that the compiler can't leave out because it knows that the value is small: the verifier may
+/// not know it.
+#[inline(always)]
+pub fn bound<const MASK: u32>(value: u32) -> usize {
+    let mut bounded = value as u64;
+    // SAFETY: a bitwise and.
+    unsafe { core::arch::asm!("{0} &= {mask}", inout(reg) bounded, mask = const MASK, options(pure, nomem, nostack)) };
+    bounded as usize
+}
+
 /// Copies `length` bytes of kernel memory. Returns whether all could be read.
 ///
 /// # Safety
 /// `to` must be valid for `length` bytes; the verifier checks it.
 #[inline(always)]
-pub unsafe fn copy(to: *mut u8, length: u32, from: u64) -> bool {
+pub unsafe fn copy(to: *mut u8, length: usize, from: u64) -> bool {
     // SAFETY: the caller's promise; the helper checks `from`.
-    unsafe { bpf_probe_read_kernel(to.cast(), length, from as *const c_void) == 0 }
+    unsafe { bpf_probe_read_kernel(to.cast(), length as u32, from as *const c_void) == 0 }
 }
 
 /// Argument `position` of a hook as a number. Read as memory, so that the position may depend on the kernel and a pointer that

@@ -5,7 +5,7 @@
 //! mode, and is recorded with its cause in both modes.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![allow(internal_features)]
 
 mod attr;

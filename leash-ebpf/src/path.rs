@@ -5,7 +5,7 @@ use aya_ebpf::macros::lsm;
 use aya_ebpf::programs::LsmContext;
 use leash_common::kind::Kind;
 
-use crate::decide::{leash_gains, leash_judge};
+use crate::decide::{gains, leash_judge};
 use crate::kernel::{argument, member, read};
 use crate::scratch::{claim, none_left, verdict};
 use crate::session::governed;
@@ -132,7 +132,7 @@ pub fn path_link(context: LsmContext) -> i32 {
     leash_walk(claim.index, 0);
     leash_walk(claim.index, 1);
     let mut denied = leash_judge(claim.index, 0, old_kinds);
-    let cause = leash_gains(claim.index, uses(file_type(old_dentry)), 0);
+    let cause = gains(claim.index, uses(file_type(old_dentry)), false);
     if cause != 0 {
         // SAFETY: the slot is claimed.
         unsafe {
@@ -171,10 +171,10 @@ pub fn path_rename(context: LsmContext) -> i32 {
     claim.object(1, read(member!(new_dir, path_mnt)), new_dentry);
     leash_walk(claim.index, 0);
     leash_walk(claim.index, 1);
-    let gain = leash_gains(claim.index, uses(old_type), (old_type == S_IFDIR) as u32);
+    let gain = gains(claim.index, uses(old_type), old_type == S_IFDIR);
     let mut back = 0;
     if exchange && new_type != 0 {
-        back = leash_gains(claim.index, uses(new_type) | BACKWARDS, (new_type == S_IFDIR) as u32);
+        back = gains(claim.index, uses(new_type) | BACKWARDS, new_type == S_IFDIR);
     }
     // SAFETY: the slot is claimed.
     unsafe {
@@ -191,5 +191,5 @@ pub fn path_rename(context: LsmContext) -> i32 {
     }
 }
 
-/// Set in the uses that are handed to `leash_gains`: the object moves from the name of area 1 to that of area 0.
+/// Set in the uses that are handed to `gains`: the object moves from the name of area 1 to that of area 0.
 pub const BACKWARDS: u32 = 1 << 31;

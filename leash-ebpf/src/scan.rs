@@ -7,12 +7,15 @@ use core::ffi::c_void;
 use core::ptr::NonNull;
 
 use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
-use leash_common::table::{Cursor, Image, MAX_PATH_BYTES, Page, SINK};
+use leash_common::session::ScanState;
+use leash_common::table::{Cursor, INDEX_MASK, Image, MAX_PATH_BYTES, Page, SINK};
 
-use crate::kernel::repeat;
+use crate::kernel::{bound, repeat};
 
 const CHUNK: u32 = 64;
 const WORDS: u32 = CHUNK / 8;
+/// Bounds the offset of a chunk.
+pub const CHUNK_MASK: u32 = MAX_PATH_BYTES as u32 - CHUNK;
 const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 
 /// The installed image of a session: its inner map.
@@ -28,28 +31,17 @@ impl Image for Pages {
     }
 }
 
-/// A pass over the path that starts at `start` of the `MAX_PATH_BYTES` at `path`.
-pub struct Scan<'a> {
+/// What each chunk needs: the path, the image, and where the state is. None of it changes during the pass.
+struct Pass<'a> {
     path: *mut u8,
     pages: &'a Pages,
-    cursor: Cursor<'a>,
-    start: u32,
-    sunk: u32,
-    corrupt: u32,
-    high: u64,
-    hash: u64,
-    expected: u32,
-    lowest: u32,
-    highest: u32,
-    invalid: u32,
+    state: *mut ScanState,
 }
 
-/// The outcome of a pass.
-pub struct Scanned<'a> {
-    pub cursor: Cursor<'a>,
-    pub hash: u64,
-    pub utf8: bool,
-    pub corrupt: bool,
+/// Whether the bytes of a finished pass are UTF-8.
+#[inline(always)]
+pub fn is_utf8(state: &ScanState) -> bool {
+    state.invalid == 0 && state.expected == 0
 }
 
 #[inline(always)]
@@ -58,29 +50,29 @@ fn mix(hash: u64, word: u64) -> u64 {
     hash ^ hash >> 29
 }
 
-unsafe extern "C" fn chunk(index: u64, scan: *mut Scan<'_>) -> i64 {
-    // SAFETY: `repeat` hands over the state it was given.
-    let scan = unsafe { &mut *scan };
-    let offset = (scan.start as u64 + index * CHUNK as u64) as u32 & (MAX_PATH_BYTES as u32 - CHUNK);
+unsafe extern "C" fn chunk(index: u64, pass: *mut Pass<'_>) -> i64 {
+    // SAFETY: `repeat` hands over the state it was given; the scratch slot that holds the state is claimed.
+    let (pass, state) = unsafe { (&*pass, &mut *(*pass).state) };
+    let offset = bound::<CHUNK_MASK>((state.first as u64 + index * CHUNK as u64) as u32);
     // SAFETY: `offset` plus a chunk is inside the path's buffer.
-    let words = unsafe { scan.path.add(offset as usize) }.cast::<u64>();
-    let mut cursor = scan.cursor;
-    let mut hash = scan.hash;
-    let mut high = scan.high;
+    let words = unsafe { pass.path.add(offset) }.cast::<u64>();
+    let mut hash = state.hash;
+    let mut seen = state.seen;
     for i in 0..WORDS as usize {
         // SAFETY: see above; buffers are aligned to words.
         let word = unsafe { words.add(i).read() };
-        if word == 0 {
-            continue;
-        }
-        high |= word;
+        seen |= word;
         hash = mix(hash, word);
     }
-    scan.hash = hash;
-    scan.high = high;
-    if scan.sunk != 0 {
+    state.hash = hash;
+    state.seen = seen;
+    if state.sunk != 0 {
         return 0;
     }
+    let Ok(mut cursor) = Cursor::enter(pass.pages, state.state) else {
+        state.corrupt = 1;
+        return 1;
+    };
     for i in 0..CHUNK as usize {
         // SAFETY: see above.
         let byte = unsafe { words.cast::<u8>().add(i).read() };
@@ -88,115 +80,94 @@ unsafe extern "C" fn chunk(index: u64, scan: *mut Scan<'_>) -> i64 {
             continue;
         }
         let next = cursor.peek(byte);
-        if cursor.follow(scan.pages, next).is_err() {
-            scan.corrupt = 1;
+        if cursor.follow(pass.pages, next).is_err() {
+            state.corrupt = 1;
             return 1;
         }
         if next & SINK != 0 {
-            scan.sunk = 1;
+            state.sunk = 1;
             break;
         }
     }
-    scan.cursor = cursor;
+    state.state = cursor.state();
     0
 }
 
 /// Validates UTF-8 (Unicode 15, table 3-7) in one chunk. `expected` bytes of a sequence are still to come, the next of them
 /// within `lowest..=highest`.
-unsafe extern "C" fn validate(index: u64, scan: *mut Scan<'_>) -> i64 {
+unsafe extern "C" fn validate(index: u64, pass: *mut Pass<'_>) -> i64 {
     // SAFETY: as in `chunk`.
-    let scan = unsafe { &mut *scan };
-    let offset = (scan.start as u64 + index * CHUNK as u64) as u32 & (MAX_PATH_BYTES as u32 - CHUNK);
-    let mut expected = scan.expected;
-    let mut lowest = scan.lowest;
-    let mut highest = scan.highest;
+    let (pass, state) = unsafe { (&*pass, &mut *(*pass).state) };
+    let offset = bound::<CHUNK_MASK>((state.first as u64 + index * CHUNK as u64) as u32);
     for i in 0..CHUNK as usize {
         // SAFETY: as in `chunk`.
-        let byte = unsafe { scan.path.add(offset as usize + i).read() } as u32;
-        if expected != 0 {
-            if byte < lowest || byte > highest {
-                scan.invalid = 1;
+        let byte = unsafe { pass.path.add(offset + i).read() } as u32;
+        if state.expected != 0 {
+            if byte < state.lowest || byte > state.highest {
+                state.invalid = 1;
                 return 1;
             }
-            expected -= 1;
-            lowest = 0x80;
-            highest = 0xbf;
+            state.expected -= 1;
+            state.lowest = 0x80;
+            state.highest = 0xbf;
         } else if byte >= 0x80 {
             if byte < 0xc2 || byte > 0xf4 {
-                scan.invalid = 1;
+                state.invalid = 1;
                 return 1;
             }
-            lowest = 0x80;
-            highest = 0xbf;
-            expected = 1;
-            if byte >= 0xf0 {
-                expected = 3;
-                if byte == 0xf0 {
-                    lowest = 0x90;
-                } else if byte == 0xf4 {
-                    highest = 0x8f;
-                }
-            } else if byte >= 0xe0 {
-                expected = 2;
-                if byte == 0xe0 {
-                    lowest = 0xa0;
-                } else if byte == 0xed {
-                    highest = 0x9f;
-                }
-            }
+            let (expected, lowest, highest) = match byte {
+                0xf0 => (3, 0x90, 0xbf),
+                0xf4 => (3, 0x80, 0x8f),
+                0xf1..=0xf3 => (3, 0x80, 0xbf),
+                0xe0 => (2, 0xa0, 0xbf),
+                0xed => (2, 0x80, 0x9f),
+                0xe1..=0xef => (2, 0x80, 0xbf),
+                _ => (1, 0x80, 0xbf),
+            };
+            state.expected = expected;
+            state.lowest = lowest;
+            state.highest = highest;
         }
     }
-    scan.expected = expected;
-    scan.lowest = lowest;
-    scan.highest = highest;
     0
 }
 
-/// Runs the automaton from `cursor` over the path that starts at `start` of `path`.
+/// Runs the automaton from its state `from` over the path that starts at `start` of `path`. Returns whether the
+/// image is sound.
 ///
 /// # Safety
-/// `path` must be a buffer of `MAX_PATH_BYTES`, aligned to words.
+/// `path` must be a buffer of `MAX_PATH_BYTES`, aligned to words, and `state` memory that nobody else uses.
 #[inline(always)]
-pub unsafe fn scan<'a>(pages: &'a Pages, cursor: Cursor<'a>, path: *mut u8, start: u32) -> Scanned<'a> {
+pub unsafe fn scan(pages: &Pages, from: u32, path: *mut u8, start: u32, state: *mut ScanState) -> bool {
     let first = start & !(CHUNK - 1);
-    let mut scan = Scan {
-        path,
-        pages,
-        cursor,
-        start: first,
-        sunk: 0,
-        corrupt: 0,
-        high: 0,
-        hash: 0,
-        expected: 0,
-        lowest: 0,
-        highest: 0,
-        invalid: 0,
-    };
-    if start < MAX_PATH_BYTES as u32 {
-        let base = first & (MAX_PATH_BYTES as u32 - CHUNK);
-        let before = start - first;
-        for i in 0..WORDS {
-            // SAFETY: the first chunk of the path is inside the buffer.
-            let word = unsafe { path.add(base as usize).cast::<u64>().add(i as usize) };
-            if i * 8 + 8 <= before {
-                // SAFETY: see above.
-                unsafe { word.write(0) };
-            } else if i * 8 < before {
-                // SAFETY: see above.
-                unsafe { word.write(word.read() & (u64::MAX << ((before & 7) * 8))) };
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*state).state = from & INDEX_MASK;
+        (*state).sunk = 0;
+        (*state).corrupt = 0;
+        (*state).invalid = 0;
+        (*state).seen = 0;
+        (*state).hash = 0;
+        (*state).expected = 0;
+        (*state).first = first;
+        let mut pass = Pass { path, pages, state };
+        if start < MAX_PATH_BYTES as u32 {
+            let base = bound::<CHUNK_MASK>(first);
+            let before = start - first;
+            for i in 0..WORDS {
+                let word = path.add(base).cast::<u64>().add(i as usize);
+                if i * 8 + 8 <= before {
+                    word.write(0);
+                } else if i * 8 < before {
+                    word.write(word.read() & (u64::MAX << ((before & 7) * 8)));
+                }
+            }
+            let count = (MAX_PATH_BYTES as u32 - first) / CHUNK;
+            repeat(count, chunk, &mut pass);
+            if (*state).seen & HIGH_BITS != 0 {
+                repeat(count, validate, &mut pass);
             }
         }
-        let count = (MAX_PATH_BYTES as u32 - first) / CHUNK;
-        repeat(count, chunk, &mut scan);
-        if scan.high & HIGH_BITS != 0 {
-            repeat(count, validate, &mut scan);
-        }
-    }
-    Scanned {
-        cursor: scan.cursor,
-        hash: scan.hash,
-        utf8: scan.invalid == 0 && scan.expected == 0,
-        corrupt: scan.corrupt != 0,
+        (*state).corrupt == 0
     }
 }

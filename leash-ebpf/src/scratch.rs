@@ -24,9 +24,20 @@ pub struct Claim {
 pub fn claim(slot: u32) -> Option<Claim> {
     // SAFETY: a helper without arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
+    let index = leash_claim(cpu * STRIDE, slot);
+    if index >= SCRATCH_SLOTS as u32 {
+        return None;
+    }
+    Some(Claim { index, memory: memory(index)? })
+}
+
+/// Claims a slot, looking from `first` on, and prepares it. Returns its index, or a number that is none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn leash_claim(first: u32, slot: u32) -> u32 {
     for attempt in 0..TRIES {
-        let index = (cpu * STRIDE + attempt) & (SCRATCH_SLOTS as u32 - 1);
-        let memory = SCRATCH.get_ptr_mut(index)?;
+        let index = first.wrapping_add(attempt) & (SCRATCH_SLOTS as u32 - 1);
+        let Some(memory) = SCRATCH.get_ptr_mut(index) else { return u32::MAX };
         // SAFETY: a map value; the exchange makes it ours alone.
         unsafe {
             if compare_exchange(core::ptr::addr_of_mut!((*memory).claimed), 0, 1) == 0 {
@@ -36,11 +47,11 @@ pub fn claim(slot: u32) -> Option<Claim> {
                 (*memory).address_len = 0;
                 (*memory).override_kinds = 0;
                 (*memory).exe_is_path = 0;
-                return Some(Claim { index, memory });
+                return index;
             }
         }
     }
-    None
+    u32::MAX
 }
 
 impl Claim {

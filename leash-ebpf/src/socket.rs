@@ -6,18 +6,21 @@ use leash_common::event::Cause;
 use leash_common::kind::{Kind, Protocol};
 use leash_common::session::Area;
 use leash_common::socket::{
-    AF_INET, AF_INET6, AF_UNIX, IPPROTO_DCCP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_MPTCP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP,
-    IPPROTO_UDPLITE, MAX_PART, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, name,
+    AF_INET, AF_INET6, AF_UNIX, IPPROTO_DCCP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_MPTCP, IPPROTO_SCTP, IPPROTO_TCP,
+    IPPROTO_UDP, IPPROTO_UDPLITE, MAX_PART, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, name,
 };
 use leash_common::table::MAX_PATH_BYTES;
 
 use crate::decide::leash_judge;
-use crate::kernel::{argument, copy, member, read};
+use crate::kernel::{argument, bound, copy, member, read};
 use crate::scratch::{Claim, claim, none_left, verdict};
 use crate::session::governed;
 use crate::unix::abstract_name;
+use crate::walk::PATH_MASK;
 
 const AF_UNSPEC: u32 = 0;
+/// Bounds the length of half a name.
+const PART_MASK: u32 = MAX_PART as u32;
 /// `include/linux/socket.h`
 const MSG_FASTOPEN: u32 = 0x2000_0000;
 /// Bytes of an address up to the end of what is read: `struct sockaddr_in`, `SIN6_LEN_RFC2133`.
@@ -45,18 +48,19 @@ pub fn socket_create(context: LsmContext) -> i32 {
     }
     let Some(claim) = claim(slot) else { return none_left(slot, Kind::SocketCreate.bit()) };
     let (first, second) = name(family, kind, protocol);
-    let first_len = first.len as u32 & MAX_PART as u32;
-    let second_len = second.len as u32 & MAX_PART as u32;
-    let start = MAX_PATH_BYTES as u32 - 1 - first_len - second_len;
+    let first_len = bound::<PART_MASK>(first.len as u32);
+    let second_len = bound::<PART_MASK>(second.len as u32);
+    let start = MAX_PATH_BYTES - 1 - first_len - second_len;
     // SAFETY: the slot is claimed; two names and a slash fit the buffer.
     unsafe {
         let base = (&raw mut (*claim.memory).area).cast::<Area>();
         let path = (&raw mut (*base).path).cast::<u8>();
-        let at = (start & (MAX_PATH_BYTES as u32 - 1)) as usize;
+        let at = bound::<PATH_MASK>(start as u32);
         copy(path.add(at), first_len, first.bytes.as_ptr() as u64);
-        path.add(MAX_PATH_BYTES - 1).sub(second_len as usize).write(b'/');
-        copy(path.add(MAX_PATH_BYTES).sub(second_len as usize), second_len, second.bytes.as_ptr() as u64);
-        (*claim.memory).start[0] = start;
+        let end = path.add(bound::<PATH_MASK>((MAX_PATH_BYTES - 1 - second_len) as u32));
+        end.write(b'/');
+        copy(end.add(1), second_len, second.bytes.as_ptr() as u64);
+        (*claim.memory).start[0] = start as u32;
     }
     let denied = leash_judge(claim.index, 0, Kind::SocketCreate.bit());
     claim.release();

@@ -12,14 +12,13 @@ use crate::scratch;
 use crate::session::governed;
 
 const ENOMEM: i32 = 12;
-const CHUNK: u32 = 64;
 
 /// Makes the path of area 0 the current task's program. Without a path the program is unknown, and what it asks is denied.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn leash_become(index: u32) -> u32 {
     let Some(scratch) = scratch::memory(index) else { return 0 };
-    // SAFETY: the current task is a trusted pointer, the record is its own, the slot is claimed; the mask bounds `from`.
+    // SAFETY: the current task is a trusted pointer, the record is its own, the slot is claimed.
     unsafe {
         let task: *mut TaskRecord = TASKS.get(bpf_get_current_task_btf().cast(), true);
         if task.is_null() {
@@ -28,15 +27,13 @@ pub extern "C" fn leash_become(index: u32) -> u32 {
         (*task).tag = 0;
         (*task).start = 0;
         let start = (*scratch).start[0];
-        if start == 0 || start >= MAX_PATH_BYTES as u32 {
+        if (*scratch).cause[0] != 0 || start == 0 || start >= MAX_PATH_BYTES as u32 {
             return 0;
         }
-        let from = start & (MAX_PATH_BYTES as u32 - 1);
+        // All of the buffer: the verifier knows the size, and what precedes the path is never read.
         let source = (&raw const (*scratch).area).cast::<leash_common::session::Area>();
-        let source = (&raw const (*source).path).cast::<u8>().add(from as usize);
-        let target = (&raw mut (*task).path).cast::<u8>().add(from as usize);
-        if copy(target, MAX_PATH_BYTES as u32 - from, source as u64) {
-            (*task).start = from;
+        if copy((&raw mut (*task).path).cast(), MAX_PATH_BYTES, (&raw const (*source).path) as u64) {
+            (*task).start = start;
         }
         0
     }
@@ -60,7 +57,7 @@ pub fn task_alloc(context: LsmContext) -> i32 {
     if governed().is_none() {
         return 0;
     }
-    // SAFETY: both tasks are trusted pointers; the records are theirs; masks bound the offsets.
+    // SAFETY: both tasks are trusted pointers; the records are theirs.
     unsafe {
         let parent: *mut TaskRecord = TASKS.get(bpf_get_current_task_btf().cast(), false);
         if parent.is_null() {
@@ -75,11 +72,7 @@ pub fn task_alloc(context: LsmContext) -> i32 {
         if child.is_null() {
             return -ENOMEM;
         }
-        // Whole chunks, so that the zeros before the path come along.
-        let from = start & (MAX_PATH_BYTES as u32 - CHUNK);
-        let source = (&raw const (*parent).path).cast::<u8>().add(from as usize);
-        let target = (&raw mut (*child).path).cast::<u8>().add(from as usize);
-        if !copy(target, MAX_PATH_BYTES as u32 - from, source as u64) {
+        if !copy((&raw mut (*child).path).cast(), MAX_PATH_BYTES, (&raw const (*parent).path) as u64) {
             return -ENOMEM;
         }
         (*child).class = (*parent).class;

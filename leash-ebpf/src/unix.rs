@@ -7,10 +7,10 @@ use leash_common::kind::Kind;
 use leash_common::table::MAX_PATH_BYTES;
 
 use crate::decide::leash_judge;
-use crate::kernel::{argument, copy, member, read};
+use crate::kernel::{argument, bound, copy, member, read};
 use crate::scratch::{Claim, claim, none_left, verdict};
 use crate::session::governed;
-use crate::walk::leash_walk;
+use crate::walk::{PATH_MASK, leash_walk};
 
 /// `sizeof(struct sockaddr_un)`, and where its name starts.
 const MAX_ADDRESS: u32 = 110;
@@ -37,8 +37,8 @@ pub fn abstract_name(claim: &Claim, address: u64, address_len: u32) {
             (*scratch).cause[0] = 0;
             return;
         }
-        let at = (start & (MAX_PATH_BYTES as u32 - 1)) as usize;
-        if !copy(path.add(at), length & 127, address.wrapping_add(NAME_AT as u64)) {
+        let at = bound::<PATH_MASK>(start);
+        if !copy(path.add(at), bound::<127>(length), address.wrapping_add(NAME_AT as u64)) {
             return;
         }
         path.add(at).write(b'@');

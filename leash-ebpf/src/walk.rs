@@ -3,11 +3,12 @@
 //! The path is written backwards from the end of an area, so that no length need be known before. The sequence of the kernel's
 //! `rename_lock` is read before and after: a path in which a directory moved meanwhile is never used.
 
+use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use leash_common::event::Cause;
-use leash_common::session::{AMBIGUOUS_MOUNT, Area, MountKey};
+use leash_common::session::{AMBIGUOUS_MOUNT, Area, MountKey, WalkState};
 use leash_common::table::MAX_PATH_BYTES;
 
-use crate::kernel::{copy, layout, member, read, repeat};
+use crate::kernel::{bound, copy, layout, member, read, repeat};
 use crate::maps::{MOUNTS, SESSIONS};
 use crate::scratch;
 
@@ -18,26 +19,25 @@ const MAX_ATTEMPTS: u32 = 64;
 /// `NAME_MAX`
 const NAME_MAX: u32 = 255;
 /// `PIPEFS_MAGIC`, `ANON_INODE_FS_MAGIC`, `SOCKFS_MAGIC`: objects that are reached by descriptors only.
+/// `MNT_NS_INTERNAL` of `fs/mount.h`: `ERR_PTR(-EINVAL)`. `SB_KERNMOUNT` of `include/linux/fs.h`: mounted by the kernel for itself.
+const MNT_NS_INTERNAL: u64 = -22_i64 as u64;
+const SB_KERNMOUNT: u64 = 1 << 22;
 const MAGIC_PIPE: u64 = 0x5049_5045;
 const MAGIC_ANONYMOUS: u64 = 0x0904_1934;
 const MAGIC_SOCKET: u64 = 0x534f_434b;
+
+/// Bounds an index into a path.
+pub const PATH_MASK: u32 = MAX_PATH_BYTES as u32 - 1;
 
 const WALKING: u32 = 0;
 const ARRIVED: u32 = 1;
 const UNREACHABLE: u32 = 2;
 const TOO_LONG: u32 = 3;
 
+/// What each step needs; nothing of it changes.
 struct Walk {
     area: *mut Area,
-    dentry: u64,
-    mnt: u64,
-    mnt_root: u64,
-    root_dentry: u64,
-    root_mnt: u64,
-    start: u32,
-    status: u32,
-    slot: u32,
-    settled: u32,
+    state: *mut WalkState,
     from_dentry: u64,
     from_mnt: u64,
 }
@@ -49,8 +49,8 @@ fn parent(dentry: u64) -> u64 {
 }
 
 unsafe extern "C" fn step(_index: u64, walk: *mut Walk) -> i64 {
-    // SAFETY: `repeat` hands over the state it was given.
-    let walk = unsafe { &mut *walk };
+    // SAFETY: `repeat` hands over the state it was given; the scratch slot that holds the rest is claimed.
+    let (area, walk) = unsafe { ((*walk).area, &mut *(*walk).state) };
     let dentry = walk.dentry;
     if walk.mnt == 0 {
         let key = MountKey { slot: walk.slot as u64, dentry };
@@ -93,12 +93,12 @@ unsafe extern "C" fn step(_index: u64, walk: *mut Walk) -> i64 {
         return 1;
     }
     walk.start -= length + 1;
-    let at = walk.start as usize & (MAX_PATH_BYTES - 1);
+    let at = bound::<PATH_MASK>(walk.start);
     // SAFETY: `at` is inside `path`, and `exe` follows with more room than a name needs.
     let whole = unsafe {
-        let to = (*walk.area).path.as_mut_ptr().add(at);
+        let to = (*area).path.as_mut_ptr().add(at);
         to.write(b'/');
-        copy(to.add(1), length & NAME_MAX, name)
+        copy(to.add(1), bound::<NAME_MAX>(length), name)
     };
     if !whole {
         walk.status = UNREACHABLE;
@@ -110,17 +110,17 @@ unsafe extern "C" fn step(_index: u64, walk: *mut Walk) -> i64 {
 
 unsafe extern "C" fn attempt(_index: u64, walk: *mut Walk) -> i64 {
     // SAFETY: as in `step`.
-    let walk = unsafe { &mut *walk };
+    let (shared, walk) = unsafe { (&mut *walk, &mut *(*walk).state) };
     let before: u32 = read(layout!(rename_lock));
     if before & 1 != 0 {
         return 0;
     }
-    walk.dentry = walk.from_dentry;
-    walk.mnt = walk.from_mnt;
+    walk.dentry = shared.from_dentry;
+    walk.mnt = shared.from_mnt;
     walk.mnt_root = if walk.mnt != 0 { read(member!(walk.mnt, vfsmount_root)) } else { 0 };
     walk.start = MAX_PATH_BYTES as u32;
     walk.status = WALKING;
-    repeat(MAX_STEPS, step, walk);
+    repeat(MAX_STEPS, step, shared);
     let after: u32 = read(layout!(rename_lock));
     if before == after {
         walk.settled = 1;
@@ -129,7 +129,8 @@ unsafe extern "C" fn attempt(_index: u64, walk: *mut Walk) -> i64 {
     0
 }
 
-/// Writes the path of the object of area `area` of scratch slot `index`; without one, leaves the cause. Returns the cause.
+/// Writes the path of the object of area `area` of scratch slot `index`; without one, leaves the cause. Returns the cause. Of an
+/// unreachable object the names that it has stay, for the record.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn leash_walk(index: u32, area: u32) -> u32 {
@@ -139,34 +140,33 @@ pub extern "C" fn leash_walk(index: u32, area: u32) -> u32 {
     unsafe {
         let slot = (*scratch).slot;
         let Some(session) = SESSIONS.get(slot) else { return Cause::NoImage as u32 };
+        let state = &raw mut (*scratch).walk;
+        (*state).root_dentry = session.root_dentry;
+        (*state).root_mnt = session.root_mnt;
+        (*state).status = WALKING;
+        (*state).slot = slot;
+        (*state).settled = 0;
         let mut walk = Walk {
-            area: (*scratch).area.as_mut_ptr().add(area),
-            dentry: 0,
-            mnt: 0,
-            mnt_root: 0,
-            root_dentry: session.root_dentry,
-            root_mnt: session.root_mnt,
-            start: MAX_PATH_BYTES as u32,
-            status: WALKING,
-            slot,
-            settled: 0,
+            area: (&raw mut (*scratch).area).cast::<Area>().add(area),
+            state,
             from_dentry: *(*scratch).dentry.as_ptr().add(area),
             from_mnt: *(*scratch).mnt.as_ptr().add(area),
         };
         repeat(MAX_ATTEMPTS, attempt, &mut walk);
-        let mut start = walk.start;
-        let cause = if walk.settled == 0 {
+        let ended = &*state;
+        let mut start = ended.start;
+        let cause = if ended.settled == 0 {
             Cause::Renamed
-        } else if walk.status == TOO_LONG || walk.status == WALKING {
+        } else if ended.status == TOO_LONG || ended.status == WALKING {
             Cause::TooLong
-        } else if walk.status == UNREACHABLE {
+        } else if ended.status == UNREACHABLE {
             Cause::Unreachable
         } else {
             Cause::Policy
         };
-        if cause as u32 != Cause::Policy as u32 {
+        if cause as u32 != Cause::Policy as u32 && cause as u32 != Cause::Unreachable as u32 {
             start = MAX_PATH_BYTES as u32;
-        } else if start == MAX_PATH_BYTES as u32 {
+        } else if start == MAX_PATH_BYTES as u32 && cause as u32 == Cause::Policy as u32 {
             start = MAX_PATH_BYTES as u32 - 1;
             (*walk.area).path.as_mut_ptr().add(MAX_PATH_BYTES - 1).write(b'/');
         }
@@ -174,6 +174,25 @@ pub extern "C" fn leash_walk(index: u32, area: u32) -> u32 {
         (*scratch).cause.as_mut_ptr().add(area).write(cause as u32);
         cause as u32
     }
+}
+
+/// Whether a mount that has no path is the private copy under a stacked file system: the kernel opens there what the task opened, and
+/// was asked for, above. No task ever gets a descriptor of it.
+#[inline(always)]
+pub fn is_below_stack(mnt: u64, inode: u64) -> bool {
+    let mount = mnt.wrapping_sub(layout!(at.mount_mnt) as u64);
+    let namespace: u64 = read(member!(mount, mount_namespace));
+    let superblock: u64 = read(member!(inode, inode_sb));
+    let flags: u64 = read(member!(superblock, sb_flags));
+    namespace == MNT_NS_INTERNAL && flags & SB_KERNMOUNT == 0
+}
+
+/// Whether the kernel acts with other credentials than the task's, as a stacked file system does on what lies below it.
+#[inline(always)]
+pub fn is_on_behalf() -> bool {
+    // SAFETY: a helper without arguments.
+    let task = unsafe { bpf_get_current_task_btf() } as u64;
+    read::<u64>(member!(task, task_cred)) != read::<u64>(member!(task, task_real_cred))
 }
 
 /// Whether an object without a path is one that only descriptors reach, and that holds no file's bytes: a pipe, a socket, an

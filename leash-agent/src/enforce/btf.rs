@@ -72,8 +72,7 @@ impl Btf {
         let mut at = 0;
         while at < btf.section.len() {
             let info = word(&btf.section, at + 4)?;
-            let found =
-                Type { name: word(&btf.section, at)?, info, size_or_type: word(&btf.section, at + 8)?, tail: at + 12 };
+            let found = Type { name: word(&btf.section, at)?, info, size_or_type: word(&btf.section, at + 8)?, tail: at + 12 };
             at += 12
                 + match found.kind() {
                     1 | 14 | 17 => 4,

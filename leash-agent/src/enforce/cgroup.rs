@@ -67,7 +67,9 @@ fn find(directory: &Path, id: u64, depth: u32) -> Option<PathBuf> {
     if depth > 32 {
         return None;
     }
-    fs::read_dir(directory).ok()?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).find_map(
-        |entry| find(&entry.path(), id, depth + 1),
-    )
+    fs::read_dir(directory)
+        .ok()?
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .find_map(|entry| find(&entry.path(), id, depth + 1))
 }

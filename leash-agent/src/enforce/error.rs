@@ -52,7 +52,9 @@ pub enum EnforceError {
         structure: &'static str,
     },
     /// A hook that every supported kernel has is missing.
-    #[error("this kernel has no LSM hook `{0}`; it must be built with CONFIG_BPF_LSM, CONFIG_SECURITY_PATH and CONFIG_SECURITY_NETWORK")]
+    #[error(
+        "this kernel has no LSM hook `{0}`; it must be built with CONFIG_BPF_LSM, CONFIG_SECURITY_PATH and CONFIG_SECURITY_NETWORK"
+    )]
     MissingHook(String),
     /// The address of a kernel symbol isn't known.
     #[error("the address of `{0}` isn't in /proc/kallsyms; run as root, with the sysctl `kernel.kptr_restrict` not above 1")]

@@ -18,10 +18,8 @@ use super::error::{EnforceError, Result};
 use super::{layout, sys};
 
 /// The eBPF object, aligned as its parser wants it.
-pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!(
-    "LEASH_BPF_OBJECT",
-    "the eBPF object isn't built: run `cargo xtask build`"
-));
+pub static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(env!("LEASH_BPF_OBJECT", "the eBPF object isn't built: run `cargo xtask build`"));
 
 const BPFFS: &str = "/sys/fs/bpf";
 const RUN: &str = "/run/leash";
@@ -30,8 +28,7 @@ const RUN: &str = "/run/leash";
 const OPTIONAL: &[&str] = &["file_truncate", "inode_set_acl", "inode_remove_acl"];
 
 /// Maps by the names they have in the object.
-const MAPS: [&str; 10] =
-    ["CONFIG", "SESSIONS", "COUNTERS", "CGROUPS", "IMAGES", "RINGS", "FOLD", "TASKS", "SCRATCH", "MOUNTS"];
+const MAPS: [&str; 10] = ["CONFIG", "SESSIONS", "COUNTERS", "CGROUPS", "IMAGES", "RINGS", "FOLD", "TASKS", "SCRATCH", "MOUNTS"];
 
 /// Held while sessions or pins change.
 pub struct Lock(#[allow(dead_code)] Flock<fs::File>);
@@ -76,9 +73,8 @@ accessors! { config sessions counters cgroups images rings fold mounts }
 /// The directory of this build's pins.
 pub fn directory() -> PathBuf {
     // FNV-1a: names the build, guards nothing.
-    let hash = OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash =
+        OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     Path::new(BPFFS).join(format!("leash-{hash:016x}"))
 }
 
@@ -141,7 +137,10 @@ pub fn layout_bytes(layout: &Layout) -> Vec<u8> {
 fn install(directory: &Path) -> Result<()> {
     let btf = layout::running_btf()?;
     let layout = layout_bytes(&layout::resolve(&btf)?);
-    let unfinished = directory.with_extension("new");
+    // bpffs allows no dots in names.
+    let mut unfinished = directory.as_os_str().to_owned();
+    unfinished.push("-new");
+    let unfinished = PathBuf::from(unfinished);
     remove_directory(&unfinished)?;
     fs::create_dir(&unfinished).map_err(EnforceError::io("create", &unfinished))?;
     let result = load_and_pin(&btf, &layout, &unfinished);

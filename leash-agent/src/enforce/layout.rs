@@ -38,7 +38,7 @@ pub fn resolve(btf: &Btf) -> Result<Layout> {
             std::mem::transmute::<[u32; ARGUMENTS.len()], Arguments>(argument),
         )
     };
-    Ok(Layout { rename_lock: symbol("rename_lock")?, fold_key: random_key()?, at, argument })
+    Ok(Layout { rename_lock: symbol("rename_lock")?, fold_key: random()?, at, argument })
 }
 
 fn symbol(name: &'static str) -> Result<u64> {
@@ -53,7 +53,8 @@ fn symbol(name: &'static str) -> Result<u64> {
         .ok_or(EnforceError::MissingSymbol(name))
 }
 
-fn random_key() -> Result<u64> {
+/// A number that nobody can guess.
+pub fn random() -> Result<u64> {
     let mut key = [0; 8];
     let mut source = fs::File::open("/dev/urandom").map_err(EnforceError::io("open", "/dev/urandom"))?;
     std::io::Read::read_exact(&mut source, &mut key).map_err(EnforceError::io("read", "/dev/urandom"))?;

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use error::EnforceError;
 pub use event::{Cause, Event, EventResource, Mode};
 pub use leash_common::kind::{Kind, Protocol};
-pub use session::{Session, SessionSpec, Counts, Totals};
+pub use session::{Counts, Session, SessionSpec, Totals};
 
 use error::Result;
 use install::{Lock, Maps};

@@ -12,9 +12,8 @@ fn start_of(pid: &str) -> Option<u64> {
 
 /// This process and its start time in clock ticks since boot.
 pub fn this_process() -> Result<(u32, u64)> {
-    let start = start_of("self").ok_or_else(|| {
-        EnforceError::io("read", "/proc/self/stat")(std::io::ErrorKind::InvalidData.into())
-    })?;
+    let start =
+        start_of("self").ok_or_else(|| EnforceError::io("read", "/proc/self/stat")(std::io::ErrorKind::InvalidData.into()))?;
     Ok((std::process::id(), start))
 }
 

@@ -99,8 +99,7 @@ impl Ring {
             let length = header & !DISCARD;
             if header & DISCARD == 0 {
                 // SAFETY: the record is complete, lies inside the doubled data, and isn't overwritten before it is consumed.
-                let record =
-                    unsafe { std::slice::from_raw_parts(self.producer.address.as_ptr().add(at + 8), length as usize) };
+                let record = unsafe { std::slice::from_raw_parts(self.producer.address.as_ptr().add(at + 8), length as usize) };
                 sink(record);
                 count += 1;
             }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use leash_common::event::RECORD_FLUSH;
 use leash_common::session::{
-    ARMING, Config, Counters, FOLD_COUNT_BITS, FOLD_COUNT_MASK, FOLD_WORDS, MAX_SESSIONS, MountKey, SessionRecord, filter_bit,
+    ARMING, Config, Counters as KernelCounters, EPOCH_WORD, FOLD_COUNT_BITS, FOLD_COUNT_MASK, FOLD_WORDS, MAX_SESSIONS, MountKey,
+    SessionRecord, filter_bit,
 };
 use leash_common::table::{MAGIC, PAGE_BYTES, PAGE_WORDS, header};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,6 +19,7 @@ use super::cgroup::{self, Place};
 use super::error::{EnforceError, Result};
 use super::event::{Event, Mode, decode, split};
 use super::install::{Lock, Maps};
+use super::layout;
 use super::owner;
 use super::ring::{Mapping, Ring};
 use super::sys;
@@ -90,6 +92,9 @@ fn load_image(image: &[u64], mode: Mode, generation: u32) -> Result<OwnedFd> {
         let mut first = first.to_vec();
         if let Some(word) = first.get_mut(header::GENERATION) {
             *word = u64::from(mode == Mode::Enforce) << 32 | u64::from(generation);
+        }
+        if let Some(word) = first.get_mut(EPOCH_WORD) {
+            *word = layout::random()?;
         }
         sys::update_bytes(map.as_fd(), &0_u32, &first)?;
     }
@@ -224,7 +229,7 @@ impl Session {
 
     /// The kernel's sums; zeros if they can't be read.
     pub fn totals(&self) -> Totals {
-        let counters: Counters = sys::lookup(self.maps.counters(), &self.slot).ok().flatten().unwrap_or_default();
+        let counters: KernelCounters = sys::lookup(self.maps.counters(), &self.slot).ok().flatten().unwrap_or_default();
         let [deny_performed, allow_performed] = counters.performed;
         let [deny_recorded, allow_recorded] = counters.recorded;
         let [deny_folded, allow_folded] = counters.folded;
@@ -236,12 +241,7 @@ impl Session {
                 folded: allow_folded.saturating_sub(self.lost),
                 dropped: allow_dropped + self.lost,
             },
-            deny: Counts {
-                performed: deny_performed,
-                recorded: deny_recorded,
-                folded: deny_folded,
-                dropped: deny_dropped,
-            },
+            deny: Counts { performed: deny_performed, recorded: deny_recorded, folded: deny_folded, dropped: deny_dropped },
         }
     }
 
@@ -287,7 +287,7 @@ fn free_slot(maps: &Maps) -> Result<u32> {
 
 /// Forgets what a slot's last session left.
 fn clear(maps: &Maps, slot: u32) -> Result<()> {
-    sys::update(maps.counters(), &slot, &Counters::default())?;
+    sys::update(maps.counters(), &slot, &KernelCounters::default())?;
     sys::update(maps.fold(), &slot, &[0_u64; FOLD_WORDS])?;
     let mut key: Option<MountKey> = None;
     let mut dead = Vec::new();

@@ -56,10 +56,8 @@ pub fn create_map(name: &str, map_type: u32, key: u32, value: u32, entries: u32,
 
 /// Opens a pinned map.
 pub fn open_pinned(path: &Path) -> Result<OwnedFd> {
-    let name = CString::new(path.as_os_str().as_bytes()).map_err(|_| EnforceError::Pin {
-        name: path.display().to_string(),
-        reason: "the name holds a zero byte".into(),
-    })?;
+    let name = CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| EnforceError::Pin { name: path.display().to_string(), reason: "the name holds a zero byte".into() })?;
     let mut attributes = zeroed();
     attributes.__bindgen_anon_4.pathname = name.as_ptr() as u64;
     bpf(bpf_cmd::BPF_OBJ_GET, &mut attributes).map(descriptor).map_err(refused(format!("open `{}`", path.display())))
