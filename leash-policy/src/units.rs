@@ -116,8 +116,8 @@ pub(crate) struct Sight {
     witnesses: Vec<Option<u32>>,
     /// Classes with another key than 0, sorted, with their key.
     pub(crate) classes: Vec<(u32, u32)>,
-    /// Classes that hold nothing but the most common atom; they have key 1.
-    common: Vec<u32>,
+    /// The most common atom, if it is looked at last. Classes that hold it alone have key 1.
+    common: Option<u32>,
 }
 
 /// A policy through one variant.
@@ -226,7 +226,7 @@ pub(crate) fn units(
                     if endpoint { sight(&ports, &seen.port) } else { Sight::blind() },
                     sight(&exe, &seen.exe),
                 ];
-                touches += sights.iter().map(|sight| sight.classes.len() + sight.common.len()).sum::<usize>();
+                touches += sights.iter().map(|sight| sight.classes.len()).sum::<usize>();
                 if touches > MAX_TOUCHES {
                     faults.push(too_many(sources, policies.get(number)));
                     return Vec::new();
@@ -234,7 +234,8 @@ pub(crate) fn units(
                 units.push(Unit { policy: number as u32, kinds, sights, table: Vec::new() });
             }
         }
-        let evaluation = Evaluation { world, sources, policies, conditions: &conditions, contexts: &contexts, classes, variant };
+        let reaches = [Some(&place), None, Some(&ports), Some(&exe)];
+        let evaluation = Evaluation { world, sources, policies, conditions: &conditions, contexts: &contexts, classes, variant, reaches };
         match evaluation.run(&mut units, faults) {
             Ok(()) => all.push(Units { variant, units }),
             Err(fault) => faults.push(fault),
@@ -259,7 +260,7 @@ fn numbered(intervals: &[Interval]) -> impl Iterator<Item = (u32, &[u32])> {
 impl Sight {
     /// A dimension that the policy doesn't see.
     fn blind() -> Self {
-        Self { witnesses: vec![Some(0)], classes: Vec::new(), common: Vec::new() }
+        Self { witnesses: vec![Some(0)], classes: Vec::new(), common: None }
     }
 
     /// The protocols, each a class and, after the key 0 that none has, a key.
@@ -268,7 +269,7 @@ impl Sight {
         Self {
             witnesses: [None].into_iter().chain(classes.iter().map(|class| Some(*class))).collect(),
             classes: classes.iter().map(|class| (*class, class + 1)).collect(),
-            common: Vec::new(),
+            common: None,
         }
     }
 }
@@ -294,11 +295,11 @@ fn sight(reach: &Reach, atoms: &[u32]) -> Sight {
             }
         }
     }
-    let alone: Vec<u32> = held.iter().copied().filter(|class| !masks.contains_key(class)).collect();
+    let alone = held.iter().copied().find(|class| !masks.contains_key(class));
     let none = reach.classes.iter().copied().find(|class| !masks.contains_key(class) && held.binary_search(class).is_err());
     let mut witnesses = vec![none];
-    if !alone.is_empty() {
-        witnesses.push(alone.first().copied());
+    if alone.is_some() {
+        witnesses.push(alone);
     }
     let mut masks: Vec<(u32, u64)> = masks.into_iter().collect();
     masks.sort_unstable();
@@ -312,7 +313,7 @@ fn sight(reach: &Reach, atoms: &[u32]) -> Sight {
         }
         classes.push((class, key));
     }
-    Sight { witnesses, classes, common: alone }
+    Sight { witnesses, classes, common: common.filter(|_| alone.is_some()) }
 }
 
 struct Evaluation<'a> {
@@ -323,6 +324,8 @@ struct Evaluation<'a> {
     contexts: &'a [Context],
     classes: &'a Classes<'a>,
     variant: Variant,
+    /// The classes of each dimension.
+    reaches: [Option<&'a Reach>; DIMENSIONS],
 }
 
 /// The witness classes of a resource: place, protocol, port.
@@ -352,6 +355,7 @@ impl Evaluation<'_> {
             combine(unit).map(|keys| self.one(unit, keys, &entities, &resources)).collect::<Result<Vec<bool>, Diagnostic>>()
         });
         let mut kept = Vec::with_capacity(units.len());
+        let mut touches = 0;
         for (mut unit, table) in units.drain(..).zip(tables) {
             match table {
                 Ok(table) => unit.table = table,
@@ -362,7 +366,10 @@ impl Evaluation<'_> {
             }
             // A policy that is never satisfied here decides nothing here.
             if unit.table.contains(&true) {
-                unit.settle_common();
+                touches += unit.settle_common(&self.reaches);
+                if touches > MAX_TOUCHES {
+                    return Err(too_many(self.sources, self.policies.get(unit.policy as usize)));
+                }
                 kept.push(unit);
             }
         }
@@ -453,12 +460,12 @@ fn witness(unit: &Unit, keys: [u32; 3]) -> Option<Witness> {
 }
 
 impl Unit {
-    /// Forgets the classes of the common atom alone where they are like key 0, and else lists them with the others.
-    fn settle_common(&mut self) {
-        for dimension in 0..DIMENSIONS {
-            if self.sights.get(dimension).is_none_or(|sight| sight.common.is_empty()) {
-                continue;
-            }
+    /// Forgets the classes of the common atom alone where they are like key 0, and else lists them with the others. Returns how
+    /// many were listed.
+    fn settle_common(&mut self, reaches: &[Option<&Reach>; DIMENSIONS]) -> usize {
+        let mut listed = 0;
+        for (dimension, reach) in reaches.iter().enumerate() {
+            let Some((reach, common)) = reach.zip(self.sights.get(dimension).and_then(|sight| sight.common)) else { continue };
             let mut differs = false;
             for keys in combine(self).filter(|keys| keys.get(dimension) == Some(&1)) {
                 let mut zero = keys;
@@ -467,13 +474,15 @@ impl Unit {
                 }
                 differs |= self.satisfied(keys) != self.satisfied(zero);
             }
-            if let Some(sight) = self.sights.get_mut(dimension) {
-                let common = std::mem::take(&mut sight.common);
-                if differs {
-                    sight.classes.extend(common.into_iter().map(|class| (class, 1)));
-                    sight.classes.sort_unstable();
-                }
+            if let Some(sight) = self.sights.get_mut(dimension).filter(|_| differs) {
+                let others = &sight.classes;
+                let alone = |class: &u32| others.binary_search_by_key(class, |(class, _)| *class).is_err();
+                let more: Vec<(u32, u32)> = reach.holding(common).iter().copied().filter(alone).map(|class| (class, 1)).collect();
+                listed += more.len();
+                sight.classes.extend(more);
+                sight.classes.sort_unstable();
             }
         }
+        listed
     }
 }

@@ -78,6 +78,9 @@ fn conditions_on_paths() {
         (r#"action == Action::"FileRead" && resource.path == "/a""#, "/a", "/b"),
         (r#"resource.path == (if action == Action::"FileRead" then "/a" else "/b")"#, "/a", "/b"),
         (r#"context.exe == "/bin/a" && resource.path == "/a""#, "/a", "/b"),
+        (r#"["/a"].containsAll([resource.path, "/z"]) || resource.path == "/b""#, "/b", "/a"),
+        (r#"[resource.path, "/x"] == ["/x", "/b"]"#, "/b", "/x"),
+        (r#"resource in (if action == Action::"FileRead" then Dir::"/a" else Dir::"/b")"#, "/a/x", "/b/x"),
         (r#"context has exe && resource.path == "/a""#, "/a", "/b"),
         (r#"ip("10.0.0.1").isInRange(ip("10.0.0.0/8")) && resource.path == "/a""#, "/a", "/b"),
     ] {
@@ -115,7 +118,7 @@ fn conditions_on_programs() {
 #[test]
 fn conditions_on_endpoints() {
     type Point = (&'static str, u16, &'static str);
-    let cases: [(&str, Point, Point); 17] = [
+    let cases: [(&str, Point, Point); 18] = [
         (r#"resource.port == 443"#, ("1.2.3.4", 443, "tcp"), ("1.2.3.4", 444, "tcp")),
         (r#"resource.port < 1024"#, ("::2", 1023, "tcp"), ("::2", 1024, "tcp")),
         (r#"resource.port >= 1024 && resource.port <= 2000"#, ("::2", 2000, "tcp"), ("::2", 2001, "tcp")),
@@ -130,6 +133,7 @@ fn conditions_on_endpoints() {
         (r#"resource.ip.isLoopback()"#, ("127.9.9.9", 1, "tcp"), ("128.0.0.1", 1, "tcp")),
         (r#"resource.ip.isLoopback()"#, ("::1", 1, "tcp"), ("::2", 1, "tcp")),
         (r#"resource.ip.isMulticast()"#, ("239.1.1.1", 1, "udp"), ("240.0.0.1", 1, "udp")),
+        (r#"ip("10.0.0.0/8").isInRange(resource.ip) || resource.ip == ip("9.9.9.9")"#, ("9.9.9.9", 1, "tcp"), ("10.0.0.1", 1, "tcp")),
         (r#"resource.ip.isIpv4() && resource.port == 1"#, ("::ffff:1.2.3.4", 1, "tcp"), ("1::", 1, "tcp")),
         (r#"resource.ip.isIpv6() || resource.protocol == "udp""#, ("1::", 1, "tcp"), ("1.2.3.4", 1, "tcp")),
         (
@@ -167,6 +171,9 @@ fn other_resources() {
         (r#"permit(principal, action in Action::"Privileged", resource);"#, socket("a/b"), dir("/")),
         (r#"permit(principal, action, resource in Dir::"/a");"#, dir("/a"), dir("/b")),
         (r#"permit(principal, action, resource == Dir::"/a");"#, dir("/a"), dir("/a/b")),
+        (r#"permit(principal, action, resource) when { resource == Dir::"/a" || resource == File::"/b" };"#, dir("/a"), dir("/b")),
+        (r#"permit(principal, action, resource) when { resource in Dir::"/a" || resource == UnixSocket::"/b" };"#, unix("/b"), unix("/a")),
+        (r#"permit(principal, action, resource) when { resource is UnixSocket && (resource in Dir::"/a" || resource.path == "/b") };"#, unix("/b"), unix("/a/x")),
         (r#"permit(principal, action == Action::"DirList", resource is Dir) unless { resource.name like ".*" };"#, dir("/"), dir("/.a")),
     ] {
         let policy_text = policy;

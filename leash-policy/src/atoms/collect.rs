@@ -2,8 +2,10 @@
 
 use cedar_policy_core::ast::{BinaryOp, EntityUID, Expr, ExprKind, PatternElem, PrincipalOrResourceConstraint, UnaryOp, Var};
 
+use leash_common::kind::{Kind, ResourceType};
+
 use super::constant::{Constant, is_open, sees_action, values};
-use super::{Atom, Atoms, IpRange, Piece, PortRange, Seen, TextLeaf, exactly, network, within};
+use super::{Atom, Atoms, Piece, PortRange, Seen, TextLeaf, exactly, network, within};
 use crate::diagnostic::Diagnostic;
 use crate::parse::{Policy, Sources};
 use crate::request::check_path;
@@ -24,6 +26,23 @@ enum Attribute {
 
 /// A fault in a condition; it has been reported.
 struct Refused;
+
+/// The atoms through which an expression sees a request.
+struct Found {
+    atoms: Vec<Atom>,
+    /// There is one atom, and the expression is true exactly on it.
+    exact: bool,
+}
+
+impl Found {
+    fn exactly(atom: Atom) -> Self {
+        Self { atoms: vec![atom], exact: true }
+    }
+
+    fn several(atoms: Vec<Atom>) -> Self {
+        Self { atoms, exact: false }
+    }
+}
 
 pub(crate) struct Walk<'a> {
     world: &'a World,
@@ -89,7 +108,7 @@ impl<'a> Walk<'a> {
             ExprKind::Or { .. } => self.alternatives(e, true),
             ExprKind::And { .. } => self.alternatives(e, false),
             _ => match self.atom(e) {
-                Ok(Some(atoms)) => atoms.into_iter().for_each(|atom| self.add(atom)),
+                Ok(Some(found)) => found.atoms.into_iter().for_each(|atom| self.add(atom)),
                 Ok(None) => self.inside(e),
                 Err(Refused) => {}
             },
@@ -118,8 +137,8 @@ impl<'a> Walk<'a> {
                 continue;
             }
             match self.atom(plain) {
-                Ok(Some(atoms)) if atoms.len() == 1 => atoms.into_iter().for_each(|atom| unite(&mut unions, atom)),
-                Ok(Some(atoms)) => atoms.into_iter().for_each(|atom| self.add(atom)),
+                Ok(Some(found)) if found.exact => found.atoms.into_iter().for_each(|atom| unite(&mut unions, atom)),
+                Ok(Some(found)) => found.atoms.into_iter().for_each(|atom| self.add(atom)),
                 Ok(None) => self.inside(plain),
                 Err(Refused) => {}
             }
@@ -181,21 +200,27 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The atoms that decide `e`, if it is one of the forms that the tables carry. One atom means that `e` is true exactly on it.
-    fn atom(&mut self, e: &Expr) -> Result<Option<Vec<Atom>>, Refused> {
+    /// The atoms that decide `e`, if it is one of the forms that the tables carry.
+    fn atom(&mut self, e: &Expr) -> Result<Option<Found>, Refused> {
         match e.expr_kind() {
             ExprKind::Like { expr, pattern } => Ok(attribute(expr).and_then(|attribute| {
                 let pieces: Vec<Piece> = pattern.iter().flat_map(pieces).collect();
-                attribute.matching(pieces).map(|leaf| vec![attribute.atom(leaf.into_iter().collect())])
+                attribute.matching(pieces).map(|leaf| {
+                    let atom = attribute.atom(leaf.into_iter().collect());
+                    // Endpoints have a protocol too, which is enumerated and no text.
+                    if attribute == Attribute::Protocol { Found::several(vec![atom]) } else { Found::exactly(atom) }
+                })
             })),
             ExprKind::BinaryApp { op, arg1, arg2 } => match op {
                 BinaryOp::Eq | BinaryOp::Contains | BinaryOp::ContainsAll | BinaryOp::ContainsAny => self.equality(*op, arg1, arg2),
                 BinaryOp::In if is_resource(arg1) && !is_open(arg2) => {
-                    let mut leaves = Vec::new();
-                    for entity in self.values(arg2)? {
-                        leaves.extend(self.entity(e, &entity, true)?);
+                    let entities = self.values(arg2)?;
+                    let mut atoms = Vec::new();
+                    for entity in &entities {
+                        atoms.push(Atom::Text(self.entity(e, entity, true)?));
                     }
-                    Ok(Some(vec![Atom::Text(leaves)]))
+                    let exact = entities.iter().all(|entity| self.only_such(entity, true)) && !sees_action(arg2);
+                    Ok(Some(if exact { joined(atoms) } else { Found::several(atoms) }))
                 }
                 BinaryOp::Less | BinaryOp::LessEq => self.comparison(*op, arg1, arg2),
                 _ => Ok(None),
@@ -205,6 +230,16 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Whether all resources of this policy are of types for which the text of `entity` says all: a file and a socket may have the
+    /// same path, and a comparison with one of them is not true of the other.
+    fn only_such(&self, entity: &Constant, within_it: bool) -> bool {
+        let Constant::Entity(entity_type, _) = entity else { return true };
+        let like = |found: ResourceType| {
+            found.name() == entity_type || within_it && entity_type == "Dir" && found == ResourceType::File
+        };
+        Kind::ALL.into_iter().filter(|kind| self.seen.admits(*kind)).all(|kind| like(kind.resource_type()))
+    }
+
     fn values(&mut self, e: &Expr) -> Result<Vec<Constant>, Refused> {
         values(self.world, e, self.seen.kinds).map_err(|fault| {
             self.refuse(e, format!("this cannot be evaluated: {fault}"), "fails", "Cedar would skip this policy; correct it")
@@ -212,7 +247,7 @@ impl<'a> Walk<'a> {
     }
 
     /// `==` and the set tests, where one side is closed and the other an attribute, the resource, or a set of such.
-    fn equality(&mut self, op: BinaryOp, arg1: &Expr, arg2: &Expr) -> Result<Option<Vec<Atom>>, Refused> {
+    fn equality(&mut self, op: BinaryOp, arg1: &Expr, arg2: &Expr) -> Result<Option<Found>, Refused> {
         let (open, closed) = match (is_open(arg1), is_open(arg2)) {
             (true, false) => (arg1, arg2),
             (false, true) => (arg2, arg1),
@@ -225,31 +260,28 @@ impl<'a> Walk<'a> {
         if !elements.iter().all(|element| is_resource(element) || attribute(element).is_some()) {
             return Ok(None);
         }
+        // All that such a test can depend on is which element equals which constant.
         let constants = self.values(closed)?;
         let mut atoms = Vec::new();
         for element in elements {
-            let mut union: Vec<Atom> = Vec::new();
             for constant in &constants {
                 match attribute(element) {
-                    Some(attribute) => {
-                        if let Some(atom) = attribute.equal(constant) {
-                            // All elements of a set must be told apart, save where the test is for any one of them.
-                            if op == BinaryOp::ContainsAll { atoms.push(atom) } else { unite(&mut union, atom) }
-                        }
-                    }
-                    None => {
-                        let leaves = self.entity(element, constant, false)?;
-                        unite(&mut union, Atom::Text(leaves));
-                    }
+                    Some(attribute) => atoms.extend(attribute.equal(constant)),
+                    None => atoms.push(Atom::Text(self.entity(element, constant, false)?)),
                 }
             }
-            atoms.extend(union);
         }
-        Ok(Some(atoms))
+        // `attribute == constant` and `[constant, …].contains(attribute)` are true exactly on the union.
+        let plain = match attribute(open) {
+            Some(attribute) => attribute != Attribute::Protocol,
+            None => is_resource(open) && constants.iter().all(|constant| self.only_such(constant, false)),
+        };
+        let any = op == BinaryOp::Contains || op == BinaryOp::Eq && constants.len() == 1;
+        Ok(Some(if plain && any && !sees_action(closed) { joined(atoms) } else { Found::several(atoms) }))
     }
 
     /// `<` and `<=` (Cedar writes `>` and `>=` as their negations) with a port.
-    fn comparison(&mut self, op: BinaryOp, arg1: &Expr, arg2: &Expr) -> Result<Option<Vec<Atom>>, Refused> {
+    fn comparison(&mut self, op: BinaryOp, arg1: &Expr, arg2: &Expr) -> Result<Option<Found>, Refused> {
         let (port_first, closed) = match (attribute(arg1), attribute(arg2)) {
             (Some(Attribute::Port), None) if !is_open(arg2) => (true, arg2),
             (None, Some(Attribute::Port)) if !is_open(arg1) => (false, arg1),
@@ -260,33 +292,35 @@ impl<'a> Walk<'a> {
             let Constant::Long(number) = constant else { continue };
             let strict = i64::from(op == BinaryOp::Less);
             let (low, high) = match port_first {
-                true => (0, number.saturating_sub(strict)),
-                false => (number.saturating_add(strict), i64::from(u16::MAX)),
+                true => (0, number.checked_sub(strict).unwrap_or(-1)),
+                false => (number.checked_add(strict).unwrap_or(65536), i64::from(u16::MAX)),
             };
-            let ports = PortRange { low: low.clamp(0, 65536) as u16, high: high.clamp(-1, 65535) as u16 };
-            atoms.push(Atom::Port(if low <= 65535 && high >= 0 { vec![ports] } else { Vec::new() }));
+            let range = (low <= 65535 && high >= 0).then(|| PortRange { low: low.max(0) as u16, high: high.min(65535) as u16 });
+            atoms.push(Atom::Port(range.into_iter().collect()));
         }
-        Ok(Some(atoms))
+        Ok(Some(if sees_action(closed) { Found::several(atoms) } else { joined(atoms) }))
     }
 
     /// `isInRange` and the other tests of addresses.
-    fn ip_test(&mut self, function: &str, args: &[Expr]) -> Result<Option<Vec<Atom>>, Refused> {
-        let is_ip = |e: Option<&Expr>| e.and_then(attribute) == Some(Attribute::Ip);
-        let ranges = match (function, args) {
+    fn ip_test(&mut self, function: &str, args: &[Expr]) -> Result<Option<Found>, Refused> {
+        let is_ip = |e: &Expr| attribute(e) == Some(Attribute::Ip);
+        let networks: &[(&str, u8)] = match (function, args) {
             // The two families have tables of their own.
-            ("isIpv4" | "isIpv6", [e]) if is_ip(Some(e)) => return Ok(Some(Vec::new())),
-            ("isLoopback" | "isMulticast", [e]) if is_ip(Some(e)) => {
-                let networks: &[(&str, u8)] = match function {
-                    "isLoopback" => &[("127.0.0.0", 8), ("::1", 128)],
-                    _ => &[("224.0.0.0", 4), ("ff00::", 8)],
-                };
-                networks.iter().filter_map(|(address, prefix)| network(address.parse().ok()?, *prefix)).collect()
+            ("isIpv4" | "isIpv6", [e]) if is_ip(e) => return Ok(Some(Found::several(Vec::new()))),
+            ("isLoopback", [e]) if is_ip(e) => &[("127.0.0.0", 8), ("::1", 128)],
+            ("isMulticast", [e]) if is_ip(e) => &[("224.0.0.0", 4), ("ff00::", 8)],
+            ("isInRange", [e, range]) if is_ip(e) && !is_open(range) => {
+                let ranges = ip_ranges(&self.values(range)?);
+                return Ok(Some(if sees_action(range) { Found::several(ranges) } else { joined(ranges) }));
             }
-            ("isInRange", [e, range]) if is_ip(Some(e)) && !is_open(range) => ip_ranges(&self.values(range)?),
-            ("isInRange", [range, e]) if is_ip(Some(e)) && !is_open(range) => ip_ranges(&self.values(range)?),
+            // A range is in an address only if it is that address.
+            ("isInRange", [range, e]) if is_ip(e) && !is_open(range) => {
+                return Ok(Some(Found::several(ip_ranges(&self.values(range)?))));
+            }
             _ => return Ok(None),
         };
-        Ok(Some(vec![Atom::Ip(ranges)]))
+        let ranges = networks.iter().filter_map(|(address, prefix)| network(address.parse().ok()?, *prefix)).collect();
+        Ok(Some(Found::exactly(Atom::Ip(ranges))))
     }
 
     /// The texts that a comparison of the resource with an entity selects.
@@ -418,8 +452,16 @@ fn pieces(element: &PatternElem) -> Vec<Piece> {
     }
 }
 
-fn ip_ranges(constants: &[Constant]) -> Vec<IpRange> {
-    constants.iter().filter_map(|constant| if let Constant::Ip(range, _) = constant { Some(*range) } else { None }).collect()
+fn ip_ranges(constants: &[Constant]) -> Vec<Atom> {
+    let range = |constant: &Constant| if let Constant::Ip(range, _) = constant { Some(Atom::Ip(vec![*range])) } else { None };
+    constants.iter().filter_map(range).collect()
+}
+
+/// What is true exactly on the union of atoms of one dimension.
+fn joined(atoms: Vec<Atom>) -> Found {
+    let mut union = Vec::new();
+    atoms.into_iter().for_each(|atom| unite(&mut union, atom));
+    Found { exact: union.len() == 1, atoms: union }
 }
 
 /// The operands of a chain of `||` or `&&`.

@@ -6,6 +6,11 @@ use super::{Automaton, Class, Domain, MAX_STATES, State};
 use crate::atoms::{Piece, TextLeaf};
 use crate::fast::{FastMap, Interner};
 
+/// Sets of certain atoms that are allowed for in any case, and for each atom. Directories in directories need about one for each
+/// atom; patterns such as `*/x/*` that can match together in any combination need two to their number.
+const CERTAIN_SETS: usize = 1 << 12;
+const CERTAIN_SETS_PER_ATOM: usize = 16;
+
 /// The patterns together need more than [`MAX_STATES`] states.
 #[derive(Debug)]
 pub(crate) struct TooLarge {
@@ -63,7 +68,7 @@ pub(crate) fn build(atoms: &[Vec<TextLeaf>], split: bool) -> Result<Automaton, T
             builder.insert(atom as u32, leaf);
         }
     }
-    builder.run(split)
+    builder.run(atoms.len(), split)
 }
 
 impl Builder {
@@ -84,14 +89,14 @@ impl Builder {
         }
     }
 
-    fn run(mut self, split: bool) -> Result<Automaton, TooLarge> {
+    fn run(mut self, atoms: usize, split: bool) -> Result<Automaton, TooLarge> {
         let mut automaton = Automaton { states: Vec::new(), edges: Vec::new(), classes: Vec::new() };
         let empty = Step { set: 0, certain: Box::default() };
         let start = self.enter(Domain::Empty, 0, NONE, &empty, 0);
         self.state(start, (0, None));
         let mut next = 0;
         while let Some(meaning) = self.meanings.get(next).copied() {
-            if self.meanings.len() > MAX_STATES {
+            if self.meanings.len() > MAX_STATES || self.certain.len() > CERTAIN_SETS + CERTAIN_SETS_PER_ATOM * atoms {
                 return Err(TooLarge { atoms: self.culprits() });
             }
             let class = self.class(&meaning, next);

@@ -3,14 +3,14 @@
 use leash_policy::{Principal, Request, Resource};
 
 /// SplitMix64: a seed gives the same numbers everywhere.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,15 +18,15 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
-    pub fn chance(&mut self, percent: usize) -> bool {
+    pub(crate) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    pub fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
+    pub(crate) fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
         of[self.below(of.len())]
     }
 }
@@ -53,6 +53,9 @@ fn quote(text: &str) -> String {
 }
 
 fn path(random: &mut Random) -> String {
+    if random.chance(40) {
+        return random.pick(&["/a", "/b", "/a/b", "/a/ab", "/b/a", "/a/b/k.pem", "/é/a"]).to_owned();
+    }
     let mut path = String::new();
     for _ in 0..1 + random.below(4) {
         let part = random.pick(PARTS);
@@ -95,7 +98,9 @@ fn text_test(random: &mut Random, attribute: &str, slashes: bool) -> String {
         let values: Vec<String> = (0..1 + random.below(3)).map(|_| value(random)).collect();
         values.join(", ")
     };
-    match random.below(10) {
+    match random.below(12) {
+        10 => format!("{attribute} == (if action == Action::\"FileRead\" || action == Action::\"NetworkSend\" then {} else {})", value(random), value(random)),
+        11 => format!("[{attribute}, {}] == [{}]", value(random), values(random)),
         0 => format!("{attribute} == {}", value(random)),
         1 => format!("{} != {attribute}", value(random)),
         2 => format!("[{}].contains({attribute})", values(random)),
@@ -167,7 +172,9 @@ fn test(random: &mut Random, resource: &str) -> String {
             2 => text_test(random, "resource.protocol", false),
             _ => text_test(random, "context.exe", true),
         },
-        _ => match random.below(5) {
+        _ => match random.below(7) {
+            5 => format!("(resource == File::{0} || resource == Dir::{0} || resource == UnixSocket::{1})", quote(&path(random)), quote(&path(random))),
+            6 => format!("(resource is UnixSocket && (resource in Dir::{} || resource.path == {}))", quote(&path(random)), quote(&path(random))),
             0 => format!("resource in Dir::{}", quote(&path(random))),
             1 => format!("(resource is File && {})", file_test(random, false)),
             2 => format!("(resource is Endpoint && {})", endpoint_test(random)),
@@ -196,7 +203,7 @@ fn unix(random: &mut Random) -> String {
 }
 
 /// A set of policies.
-pub fn policies(random: &mut Random) -> String {
+pub(crate) fn policies(random: &mut Random) -> String {
     let mut text = String::new();
     for number in 0..1 + random.below(9) {
         let effect = random.pick(&["permit", "permit", "forbid"]);
@@ -237,7 +244,7 @@ pub fn policies(random: &mut Random) -> String {
 }
 
 /// A principal.
-pub fn principal(random: &mut Random) -> Principal {
+pub(crate) fn principal(random: &mut Random) -> Principal {
     Principal {
         name: random.pick(&["claude", "other"]).to_owned(),
         user: random.pick(&["dev", "root"]).to_owned(),
@@ -274,7 +281,7 @@ fn near(random: &mut Random, literals: &[String]) -> String {
 }
 
 /// A request.
-pub fn request(random: &mut Random, policies: &str) -> Request {
+pub(crate) fn request(random: &mut Random, policies: &str) -> Request {
     let literals = literals(policies);
     let exe = if random.chance(80) { random.pick(PROGRAMS).to_owned() } else { near(random, &literals) };
     let (action, resource) = match random.below(10) {
