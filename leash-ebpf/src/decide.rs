@@ -11,8 +11,8 @@ use leash_common::event::Cause;
 use leash_common::kind::Kind;
 use leash_common::session::{Area, EPOCH_WORD, Scratch, TaskRecord, class_tag};
 use leash_common::table::{
-    Corrupt, Cursor, LEAF, LEAF_ALLOW, MAGIC, MAX_PATH_BYTES, decide_row, gains_nothing, header, header_word,
-    subtree_gains_nothing,
+    Corrupt, Cursor, Image, LEAF, LEAF_ALLOW, MAGIC, MAX_PATH_BYTES, decide_row, gains_nothing, header, header_word,
+    subtree_gains_nothing, word,
 };
 
 use crate::emit::leash_record;
@@ -37,13 +37,13 @@ pub struct Installed {
 #[inline(always)]
 pub fn installed(slot: u32) -> Option<Installed> {
     let pages = Pages(NonNull::from(IMAGES.get(slot)?).cast());
-    let magic = header_word(&pages, header::MAGIC).ok()?;
-    if magic != MAGIC {
+    let first = pages.page(0)?;
+    if word(first, header::MAGIC as u32) != MAGIC {
         return None;
     }
-    let word = header_word(&pages, header::GENERATION).ok()?;
-    let epoch = header_word(&pages, EPOCH_WORD).ok()?;
-    Some(Installed { pages, generation: word as u32, enforce: (word >> 32) as u32 & 1, epoch })
+    let mode = word(first, header::GENERATION as u32);
+    let epoch = word(first, EPOCH_WORD as u32);
+    Some(Installed { pages, generation: mode as u32, enforce: (mode >> 32) as u32 & 1, epoch })
 }
 
 /// The image that the decision in this slot began with, unless another is installed by now.
@@ -51,8 +51,10 @@ pub fn installed(slot: u32) -> Option<Installed> {
 unsafe fn same(scratch: *mut Scratch) -> Result<Pages, Cause> {
     // SAFETY: the slot is claimed.
     unsafe {
-        let Some(installed) = installed((*scratch).slot) else { return Err(Cause::NoImage) };
-        if installed.epoch == (*scratch).epoch { Ok(installed.pages) } else { Err(Cause::Reloaded) }
+        let Some(found) = IMAGES.get((*scratch).slot) else { return Err(Cause::NoImage) };
+        let pages = Pages(NonNull::from(found).cast());
+        let Some(first) = pages.page(0) else { return Err(Cause::CorruptImage) };
+        if word(first, EPOCH_WORD as u32) == (*scratch).epoch { Ok(pages) } else { Err(Cause::Reloaded) }
     }
 }
 

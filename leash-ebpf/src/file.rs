@@ -1,12 +1,14 @@
 //! Open files: opening, receiving a descriptor, truncating one.
 
+use core::ffi::c_void;
+
 use aya_ebpf::macros::lsm;
 use aya_ebpf::programs::LsmContext;
 use leash_common::event::Cause;
 use leash_common::kind::Kind;
 
 use crate::decide::leash_judge;
-use crate::kernel::{argument, member, read};
+use crate::kernel::{argument, layout, load_at, member, read};
 use crate::scratch::{claim, none_left, verdict};
 use crate::session::governed;
 use crate::walk::{is_anonymous, is_below_stack, leash_walk};
@@ -42,7 +44,11 @@ pub fn ask_file(slot: u32, file: u64, kinds: u32) -> i32 {
 fn kinds_of(file: u64) -> u32 {
     let inode: u64 = read(member!(file, file_inode));
     let mode: u16 = read(member!(inode, inode_mode));
-    let opened: u32 = read(member!(file, file_mode));
+    kinds_for(mode, read(member!(file, file_mode)))
+}
+
+#[inline(always)]
+fn kinds_for(mode: u16, opened: u32) -> u32 {
     if mode & S_IFMT == S_IFDIR {
         return if opened & FMODE_READ != 0 { Kind::DirList.bit() } else { 0 };
     }
@@ -60,17 +66,42 @@ fn kinds_of(file: u64) -> u32 {
 #[lsm(hook = "file_open")]
 pub fn file_open(context: LsmContext) -> i32 {
     let Some(slot) = governed() else { return 0 };
-    let file = argument(&context, 0);
-    let flags: u32 = read(member!(file, file_flags));
+    // SAFETY: the hook's argument and its inode are never null and of known type.
+    let (flags, mode, opened, mnt, dentry) = unsafe {
+        let file: *const c_void = context.arg(0);
+        let inode: *const c_void = load_at(file, layout!(at.file_inode));
+        (
+            load_at::<u32>(file, layout!(at.file_flags)),
+            load_at::<u16>(inode, layout!(at.inode_mode)),
+            load_at::<u32>(file, layout!(at.file_mode)),
+            load_at::<u64>(file, layout!(at.file_mnt)),
+            load_at::<u64>(file, layout!(at.file_dentry)),
+        )
+    };
     if flags & FMODE_EXEC != 0 {
         // The exec itself and each mapping ask for `ProcessExec`.
         return 0;
     }
-    let mut kinds = kinds_of(file);
+    let mut kinds = kinds_for(mode, opened);
     if flags & O_TMPFILE != 0 {
         kinds |= Kind::FileCreate.bit();
     }
-    if kinds == 0 { 0 } else { ask_file(slot, file, kinds) }
+    if kinds == 0 {
+        return 0;
+    }
+    let Some(claim) = claim(slot) else { return none_left(slot, kinds) };
+    claim.object(0, mnt, dentry);
+    let cause = leash_walk(claim.index, 0);
+    if cause == Cause::Unreachable as u32 {
+        let inode: u64 = read(member!(argument(&context, 0), file_inode));
+        if is_anonymous(inode) || is_below_stack(read(member!(argument(&context, 0), file_mnt)), inode) {
+            claim.release();
+            return 0;
+        }
+    }
+    let denied = leash_judge(claim.index, 0, kinds);
+    claim.release();
+    verdict(denied)
 }
 
 /// `LSM_HOOK(int, 0, file_receive, struct file *file)`: a descriptor arrives over a socket or from another process.

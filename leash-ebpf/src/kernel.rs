@@ -75,6 +75,16 @@ pub fn argument(context: &impl EbpfContext, position: u32) -> u64 {
     read((context.as_ptr() as u64).wrapping_add(position as u64 * 8))
 }
 
+/// Reads a member through a pointer whose type the verifier knows, which costs one instruction.
+///
+/// # Safety
+/// `base` must be such a pointer, and not null.
+#[inline(always)]
+pub unsafe fn load_at<T: Copy>(base: *const c_void, offset: u32) -> T {
+    // SAFETY: the verifier checks the offset against the type; a fault reads as zero.
+    unsafe { core::ptr::read_volatile(base.byte_add(offset as usize).cast()) }
+}
+
 /// Calls `step` with `state` up to `count` times, until it returns 1.
 #[inline(always)]
 pub fn repeat<S>(count: u32, step: unsafe extern "C" fn(u64, *mut S) -> i64, state: &mut S) {

@@ -42,10 +42,14 @@ struct Walk {
     from_mnt: u64,
 }
 
-/// What a dentry says of itself: its parent, and its name with the length.
-#[inline(always)]
-fn parent(dentry: u64) -> u64 {
-    read(member!(dentry, dentry_parent))
+/// What a dentry says of itself, as it lies in memory from `d_parent` on; userspace checks that it does.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Node {
+    parent: u64,
+    hash: u32,
+    length: u32,
+    name: u64,
 }
 
 unsafe extern "C" fn step(_index: u64, walk: *mut Walk) -> i64 {
@@ -80,13 +84,11 @@ unsafe extern "C" fn step(_index: u64, walk: *mut Walk) -> i64 {
         walk.mnt_root = read(member!(walk.mnt, vfsmount_root));
         return 0;
     }
-    let above = parent(dentry);
-    let length: u32 = read(member!(dentry, dentry_name_len));
+    let Node { parent: above, length, name, .. } = read(member!(dentry, dentry_parent));
     if above == dentry || above == 0 || length == 0 || length > NAME_MAX {
         walk.status = UNREACHABLE;
         return 1;
     }
-    let name: u64 = read(member!(dentry, dentry_name));
     // A path begins at 1 or after: its terminator counts in the limit of `PATH_MAX` bytes.
     if walk.start < length + 2 {
         walk.status = TOO_LONG;

@@ -25,6 +25,13 @@ pub fn resolve(btf: &Btf) -> Result<Layout> {
             .offset(field.structure, field.member)
             .ok_or(EnforceError::MissingField { structure: field.structure, member: field.member })?;
     }
+    // The programs read `d_parent` and `d_name` in one piece.
+    let parent = btf.offset("dentry", "d_parent");
+    for (member, distance) in [("d_name.len", 12), ("d_name.name", 16)] {
+        if btf.offset("dentry", member) != parent.map(|parent| parent + distance) {
+            return Err(EnforceError::Moved { structure: "dentry", member });
+        }
+    }
     let mut argument = [0; ARGUMENTS.len()];
     for (slot, wanted) in argument.iter_mut().zip(ARGUMENTS) {
         *slot = btf

@@ -3,6 +3,7 @@
 //! There is one, `bpf-lsm`. [`Engine`] is the machine's set of loaded programs, [`Session`] one governed cgroup with its policy.
 //! This room knows maps, programs and records; it knows neither Cedar nor the log.
 
+pub mod bench;
 mod btf;
 mod cgroup;
 mod error;

@@ -81,7 +81,7 @@ pub struct Session {
 }
 
 /// A map with the image, ready to be installed.
-fn load_image(image: &[u64], mode: Mode, generation: u32) -> Result<OwnedFd> {
+pub(super) fn load_image(image: &[u64], mode: Mode, generation: u32) -> Result<OwnedFd> {
     let mut pages = image.chunks_exact(PAGE_WORDS);
     if !pages.remainder().is_empty() || image.get(header::MAGIC) != Some(&MAGIC) {
         return Err(EnforceError::Image("it isn't made of whole pages with a header"));
@@ -104,7 +104,7 @@ fn load_image(image: &[u64], mode: Mode, generation: u32) -> Result<OwnedFd> {
     Ok(map)
 }
 
-fn install_inner(outer: std::os::fd::BorrowedFd<'_>, index: u32, inner: &OwnedFd) -> Result<()> {
+pub(super) fn install_inner(outer: std::os::fd::BorrowedFd<'_>, index: u32, inner: &OwnedFd) -> Result<()> {
     use std::os::fd::AsRawFd;
     sys::update(outer, &index, &(inner.as_raw_fd() as u32))
 }
