@@ -1,6 +1,6 @@
 //! One session: its slot in the maps, its policy, its events.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,9 +75,28 @@ pub struct Session {
     denials: Ring,
     allowed: Ring,
     fold: Mapping,
-    owners: HashMap<u32, (u64, Event)>,
+    owners: Owners,
     /// Repeats whose first event never arrived.
     lost: u64,
+}
+
+/// The events whose repeats fold words may count. A word's new owner is told of before the repeats of the old one are, and several
+/// processors may be at it, so the last few owners of each word are kept.
+#[derive(Default)]
+struct Owners(HashMap<u32, VecDeque<(u64, Event)>>);
+
+impl Owners {
+    const KEPT: usize = 4;
+
+    fn add(&mut self, index: u32, tag: u64, event: Event) {
+        let owners = self.0.entry(index).or_default();
+        owners.truncate(Self::KEPT - 1);
+        owners.push_front((tag, event));
+    }
+
+    fn find(&self, index: u32, tag: u64) -> Option<&Event> {
+        self.0.get(&index)?.iter().find(|(owner, _)| *owner == tag).map(|(_, event)| event)
+    }
 }
 
 /// A map with the image, ready to be installed.
@@ -130,7 +149,7 @@ impl Session {
             denials: Ring::new(denials, DENY_RING)?,
             allowed: Ring::new(allowed, ALLOW_RING)?,
             fold,
-            owners: HashMap::new(),
+            owners: Owners::default(),
             lost: 0,
             maps,
         };
@@ -191,15 +210,15 @@ impl Session {
             let Some((header, rest)) = split(record) else { return };
             if header.record == RECORD_FLUSH {
                 let repeats = u64::from(header.count);
-                match owners.get(&header.fold_slot) {
-                    Some((tag, event)) if *tag == header.fold_tag => sink(Event { count: repeats, ..event.clone() }),
-                    _ => *lost += repeats,
+                match owners.find(header.fold_slot, header.fold_tag) {
+                    Some(event) => sink(Event { count: repeats, ..event.clone() }),
+                    None => *lost += repeats,
                 }
                 return;
             }
             let Some(event) = decode(&header, rest) else { return };
             if header.fold_tag != 0 {
-                owners.insert(header.fold_slot, (header.fold_tag, event.clone()));
+                owners.add(header.fold_slot, header.fold_tag, event.clone());
             }
             sink(event);
         });
@@ -216,10 +235,7 @@ impl Session {
                 continue;
             }
             // A word whose first event is still on its way keeps its count until the next time.
-            let Some((tag, event)) = self.owners.get(&index) else { continue };
-            if *tag != seen >> FOLD_COUNT_BITS {
-                continue;
-            }
+            let Some(event) = self.owners.find(index, seen >> FOLD_COUNT_BITS) else { continue };
             if word.compare_exchange(seen, seen & !FOLD_COUNT_MASK, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 sink(Event { count: seen & FOLD_COUNT_MASK, ..event.clone() });
             }
