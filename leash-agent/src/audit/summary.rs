@@ -76,17 +76,17 @@ impl Summary {
             Mode::Record => "would be denied",
         };
         // Writing to a string cannot fail.
-        drop(writeln!(text, "leash: {} actions allowed, {denied} {verb}", ending.totals.allow.performed));
+        let _ = writeln!(text, "leash: {} actions allowed, {denied} {verb}", ending.totals.allow.performed);
         for (action, tally) in &self.actions {
             let denied = if tally.deny == 0 { String::new() } else { format!(", {} {verb}", tally.deny) };
-            drop(writeln!(text, "  {action}: {} allowed{denied}", tally.allow));
+            let _ = writeln!(text, "  {action}: {} allowed{denied}", tally.allow);
         }
         self.write_denials(&mut text);
         let dropped = ending.totals.allow.dropped + ending.totals.deny.dropped;
         if dropped > 0 {
-            drop(writeln!(text, "  {dropped} actions were decided but are not in the log: events came faster than they could be written"));
+            let _ = writeln!(text, "  {dropped} actions were decided but are not in the log: events came faster than they could be written");
         }
-        drop(writeln!(text, "  log: {}", ending.log));
+        let _ = writeln!(text, "  log: {}", ending.log);
         let next = match (ending.mode, denied) {
             (Mode::Enforce, 0) => String::new(),
             (Mode::Enforce, _) => format!("  next: `leash log show --denied {}`; to allow one of these, add a permit with --policy", ending.log),
@@ -96,7 +96,7 @@ impl Summary {
             }
         };
         if !next.is_empty() {
-            drop(writeln!(text, "{next}"));
+            let _ = writeln!(text, "{next}");
         }
         text
     }
@@ -111,13 +111,13 @@ impl Summary {
                 (policies, None) => format!("policy {}", policies.join(", ")),
                 (policies, Some(reason)) => format!("policy {}: {reason}", policies.join(", ")),
             };
-            drop(writeln!(text, "  {} × {policies}", denials.count));
+            let _ = writeln!(text, "  {} × {policies}", denials.count);
             for example in &denials.examples {
-                drop(writeln!(text, "      {}", super::show::printable(example)));
+                let _ = writeln!(text, "      {}", super::show::printable(example));
             }
         }
         if groups.len() > GROUPS {
-            drop(writeln!(text, "  … and {} more groups of denials", groups.len() - GROUPS));
+            let _ = writeln!(text, "  … and {} more groups of denials", groups.len() - GROUPS);
         }
     }
 }

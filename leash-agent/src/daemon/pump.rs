@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{isatty, pipe2};
+use nix::unistd::{getpgrp, isatty, pipe2, tcgetpgrp};
 
 use super::session::duplicate;
 use super::watch::Watch;
@@ -210,7 +210,12 @@ impl<'a> Pump<'a> {
         if let Some(watch) = &self.watch {
             sources.push((Source::Watch, watch.fd(), PollFlags::POLLIN));
         }
-        for (index, (relay, _)) in self.relays.iter().enumerate() {
+        let listening = in_foreground();
+        for (index, (relay, direction)) in self.relays.iter().enumerate() {
+            // In the background the terminal's input is the shell's. When we come to the foreground, SIGCONT wakes this loop.
+            if *direction == Direction::In && !listening {
+                continue;
+            }
             if let Some((fd, flags)) = relay.interest() {
                 sources.push((Source::Relay(index), fd, flags));
             }
@@ -252,6 +257,11 @@ impl<'a> Pump<'a> {
             drop(self.container.signal(signal));
         }
     }
+}
+
+/// Whether the terminal on stdin, if it is one, is ours to read from.
+fn in_foreground() -> bool {
+    tcgetpgrp(std::io::stdin()).map_or(true, |foreground| foreground == getpgrp())
 }
 
 /// Whether we have a terminal. One that hung up no longer counts, which tells its hangup from a request to reload.
