@@ -33,7 +33,8 @@ pub fn compile(sources: &[Source], variables: &Variables, principal: &Principal)
     let text = text.map_err(|fault| blame.automaton(fault, "paths", |number| seen.get(number).map(|seen| &*seen.text)))?;
     let exe = exe.map_err(|fault| blame.automaton(fault, "programs", |number| seen.get(number).map(|seen| &*seen.exe)))?;
     if exe.classes.len() > MAX_EXE_CLASSES {
-        let message = format!("the conditions on `context.exe` tell {} programs apart; {MAX_EXE_CLASSES} is the limit", exe.classes.len());
+        let message =
+            format!("the conditions on `context.exe` tell {} programs apart; {MAX_EXE_CLASSES} is the limit", exe.classes.len());
         return Err(internal(message).help("use fewer conditions on `context.exe`").into());
     }
     let (ip_atoms, port_atoms) = (atoms.ip.into_values(), atoms.port.into_values());
@@ -68,7 +69,8 @@ pub fn compile(sources: &[Source], variables: &Variables, principal: &Principal)
     };
     let set = ast::PolicySet::try_from_iter(policies.iter().map(|policy| policy.ast.clone())).map_err(internal)?;
     let references = policies.iter().map(|policy| policy.reference.clone()).collect();
-    Compiled::new(Parts { image, reasons: rows.reasons, references, set, principal: principal.clone(), stats }).map_err(Into::into)
+    Compiled::new(Parts { image, reasons: rows.reasons, references, set, principal: principal.clone(), stats })
+        .map_err(Into::into)
 }
 
 /// Builds the automaton, and makes sure that each class's witness is in the class: all else rests on that.
@@ -96,14 +98,19 @@ impl Blame<'_> {
             return internal(format!("a witness of the {what} is in another class than its own")).into();
         };
         let names: Vec<String> = responsible.iter().map(|policy| format!("`{}`", policy.reference.id)).collect();
-        let message = format!("the patterns for {what} multiply to more than {} states, above all in {}", text::MAX_STATES, names.join(", "));
+        let message = format!(
+            "the patterns for {what} multiply to more than {} states, above all in {}",
+            text::MAX_STATES,
+            names.join(", ")
+        );
         let help = "patterns such as `*/x/*` in separate policies can match together in any combination: join them with `||` in one \
                     policy, or begin them with a directory instead of `*`";
         self.sources.complain(first.place, first.ast.loc(), message, "one of these policies").help(help).into()
     }
 
     fn tables(&self, fault: &tables::TooLarge) -> Diagnostic {
-        internal(format!("the policies need too many {}", fault.0))
-            .help("conditions on paths and programs, or on addresses and ports, that are in separate policies multiply: join them")
+        internal(format!("the policies need too many {}", fault.0)).help(
+            "conditions on paths and programs, or on addresses and ports, that are in separate policies multiply: join them",
+        )
     }
 }

@@ -7,7 +7,9 @@ use std::sync::OnceLock;
 use cedar_policy::{Authorizer, Context, Entities, PolicySet, RestrictedExpression};
 use cedar_policy_core::ast;
 use leash_common::kind::Protocol;
-use leash_common::table::{Corrupt, Cursor, Decision, Image, PAGE_WORDS, Page, decide_row, header, header_word, walk_bytes, walk_endpoint};
+use leash_common::table::{
+    Corrupt, Cursor, Decision, Image, PAGE_WORDS, Page, decide_row, header, header_word, walk_bytes, walk_endpoint,
+};
 
 use crate::diagnostic::Diagnostic;
 use crate::request::{Effect, Outcome, PolicyRef, Principal, Request, Resource, Verdict};
@@ -156,8 +158,7 @@ impl Compiled {
         )
         .map_err(internal)?;
         let response = Authorizer::new().is_authorized(&asked, &self.set, &entities);
-        let mut policies: Vec<String> =
-            response.diagnostics().reason().map(|id| AsRef::<str>::as_ref(id).to_owned()).collect();
+        let mut policies: Vec<String> = response.diagnostics().reason().map(|id| AsRef::<str>::as_ref(id).to_owned()).collect();
         policies.sort_unstable();
         let verdict = match response.decision() {
             cedar_policy::Decision::Allow => Verdict::Allow,
@@ -169,7 +170,13 @@ impl Compiled {
     /// The answer in words: the verdict, and each policy that decides it with its reason and place.
     pub fn explain(&self, request: &Request) -> String {
         let outcome = self.decide(request);
-        let subject = format!("{} on {} `{}` by `{}`", request.kind.action(), request.resource.resource_type().name(), request.resource.id(), request.exe);
+        let subject = format!(
+            "{} on {} `{}` by `{}`",
+            request.kind.action(),
+            request.resource.resource_type().name(),
+            request.resource.id(),
+            request.exe
+        );
         let mut text = match (outcome.verdict, outcome.policies.is_empty()) {
             (Verdict::Allow, _) => format!("{subject} is allowed.\n"),
             (Verdict::Deny, false) => format!("{subject} is denied: a forbid outweighs every permit.\n"),

@@ -24,9 +24,10 @@ pub(crate) fn addresses(atoms: &[Vec<IpRange>], v6: bool) -> Vec<Interval> {
 
 /// Intervals of ports, likewise.
 pub(crate) fn ports(atoms: &[Vec<PortRange>]) -> Vec<Interval> {
-    let ranges = atoms.iter().enumerate().flat_map(|(atom, ranges)| {
-        ranges.iter().map(move |range| (range.low.into(), range.high.into(), atom as u32))
-    });
+    let ranges = atoms
+        .iter()
+        .enumerate()
+        .flat_map(|(atom, ranges)| ranges.iter().map(move |range| (range.low.into(), range.high.into(), atom as u32)));
     intervals(ranges, u16::MAX.into())
 }
 

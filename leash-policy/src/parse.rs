@@ -101,11 +101,8 @@ pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<
     }
     let places = parts(&sources);
     let parse_one = |(place, end): &(Place, usize)| parse_part(&sources, *place, *end, validator);
-    let parsed: Vec<Part> = if places.len() < 2 {
-        places.iter().map(parse_one).collect()
-    } else {
-        parallel(&places, THREADS, parse_one)
-    };
+    let parsed: Vec<Part> =
+        if places.len() < 2 { places.iter().map(parse_one).collect() } else { parallel(&places, THREADS, parse_one) };
     let mut policies = Vec::new();
     let mut numbers = BTreeMap::new();
     for ((place, _), part) in places.iter().zip(parsed) {
@@ -222,7 +219,10 @@ fn unique(sources: &Sources, policies: &[Policy], faults: &mut Vec<Diagnostic>) 
         let id = policy.reference.id.as_str();
         let Some(first) = seen.insert(id, policy) else { continue };
         let at = &first.reference;
-        let message = format!("two policies have the id `{id}`: {}:{} and {}:{}", at.source, at.line, policy.reference.source, policy.reference.line);
+        let message = format!(
+            "two policies have the id `{id}`: {}:{} and {}:{}",
+            at.source, at.line, policy.reference.source, policy.reference.line
+        );
         let help = format!("change the `@id` of one of them; the first one is at {}:{}", at.source, at.line);
         faults.push(sources.complain(policy.place, policy.ast.loc(), message, "the second policy").help(help));
     }

@@ -135,11 +135,7 @@ impl TryFrom<Raw> for Request {
 
 impl From<Request> for Raw {
     fn from(request: Request) -> Self {
-        Self {
-            action: request.kind.action().to_owned(),
-            resource: request.resource,
-            context: RawContext { exe: request.exe },
-        }
+        Self { action: request.kind.action().to_owned(), resource: request.resource, context: RawContext { exe: request.exe } }
     }
 }
 

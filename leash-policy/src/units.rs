@@ -235,7 +235,8 @@ pub(crate) fn units(
             }
         }
         let reaches = [Some(&place), None, Some(&ports), Some(&exe)];
-        let evaluation = Evaluation { world, sources, policies, conditions: &conditions, contexts: &contexts, classes, variant, reaches };
+        let evaluation =
+            Evaluation { world, sources, policies, conditions: &conditions, contexts: &contexts, classes, variant, reaches };
         match evaluation.run(&mut units, faults) {
             Ok(()) => all.push(Units { variant, units }),
             Err(fault) => faults.push(fault),
@@ -391,12 +392,9 @@ impl Evaluation<'_> {
             return Ok(false);
         };
         let kind = self.variant.kinds().find(|kind| unit.kinds & kind.bit() != 0);
-        let (Some(kind), Some(resource), Some(condition), Some(context)) = (
-            kind,
-            resources.get(&witness),
-            self.conditions.get(unit.policy as usize),
-            self.contexts.get(exe as usize),
-        ) else {
+        let (Some(kind), Some(resource), Some(condition), Some(context)) =
+            (kind, resources.get(&witness), self.conditions.get(unit.policy as usize), self.contexts.get(exe as usize))
+        else {
             return Err(internal("a witness is missing"));
         };
         match self.world.evaluate(entities, condition, kind, resource, context) {
@@ -444,9 +442,8 @@ impl Evaluation<'_> {
 fn combine(unit: &Unit) -> impl Iterator<Item = [u32; DIMENSIONS]> {
     let [places, protocols, ports, exes] = [PLACE, PROTOCOL, PORT, EXE].map(|dimension| unit.keys(dimension));
     (0..places).flat_map(move |place| {
-        (0..protocols).flat_map(move |protocol| {
-            (0..ports).flat_map(move |port| (0..exes).map(move |exe| [place, protocol, port, exe]))
-        })
+        (0..protocols)
+            .flat_map(move |protocol| (0..ports).flat_map(move |port| (0..exes).map(move |exe| [place, protocol, port, exe])))
     })
 }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use cedar_policy_core::ast::{self, Context, Entity, EntityUID, EntityUIDEntry, Expr, Literal, PartialValue, RestrictedExpr, Value};
+use cedar_policy_core::ast::{
+    self, Context, Entity, EntityUID, EntityUIDEntry, Expr, Literal, PartialValue, RestrictedExpr, Value,
+};
 use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
 use cedar_policy_core::evaluator::Evaluator;
 use cedar_policy_core::extensions::Extensions;
@@ -80,12 +82,8 @@ impl World {
         context: &Context,
     ) -> Result<Value, String> {
         let action = self.actions.get(kind as usize).unwrap_or(&self.principal);
-        let request = ast::Request::new_unchecked(
-            self.principal.clone(),
-            action.clone(),
-            resource.clone(),
-            Some(context.clone()),
-        );
+        let request =
+            ast::Request::new_unchecked(self.principal.clone(), action.clone(), resource.clone(), Some(context.clone()));
         let evaluator = Evaluator::new(request, entities, Extensions::all_available());
         evaluator.interpret(condition, &std::collections::HashMap::new()).map_err(|fault| fault.to_string())
     }
@@ -123,7 +121,9 @@ pub(crate) fn principal_entities(principal: &Principal) -> Result<Vec<Entity>, D
 pub(crate) fn resource_entity(resource: &Resource) -> Result<Entity, Diagnostic> {
     let id = uid(resource.resource_type().name(), &resource.id())?;
     let text = |name: &str, value: &str| (name.into(), PartialValue::from(value));
-    let plain = |attributes: Vec<_>, ancestors| Entity::new_with_attr_partial_value(id.clone(), attributes, ancestors, HashSet::new(), []);
+    let plain = |attributes: Vec<_>, ancestors| {
+        Entity::new_with_attr_partial_value(id.clone(), attributes, ancestors, HashSet::new(), [])
+    };
     match resource {
         Resource::File { path } | Resource::Dir { path } => {
             let mut above = HashSet::new();

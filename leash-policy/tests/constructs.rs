@@ -133,7 +133,11 @@ fn conditions_on_endpoints() {
         (r#"resource.ip.isLoopback()"#, ("127.9.9.9", 1, "tcp"), ("128.0.0.1", 1, "tcp")),
         (r#"resource.ip.isLoopback()"#, ("::1", 1, "tcp"), ("::2", 1, "tcp")),
         (r#"resource.ip.isMulticast()"#, ("239.1.1.1", 1, "udp"), ("240.0.0.1", 1, "udp")),
-        (r#"ip("10.0.0.0/8").isInRange(resource.ip) || resource.ip == ip("9.9.9.9")"#, ("9.9.9.9", 1, "tcp"), ("10.0.0.1", 1, "tcp")),
+        (
+            r#"ip("10.0.0.0/8").isInRange(resource.ip) || resource.ip == ip("9.9.9.9")"#,
+            ("9.9.9.9", 1, "tcp"),
+            ("10.0.0.1", 1, "tcp"),
+        ),
         (r#"resource.ip.isIpv4() && resource.port == 1"#, ("::ffff:1.2.3.4", 1, "tcp"), ("1::", 1, "tcp")),
         (r#"resource.ip.isIpv6() || resource.protocol == "udp""#, ("1::", 1, "tcp"), ("1.2.3.4", 1, "tcp")),
         (
@@ -143,7 +147,8 @@ fn conditions_on_endpoints() {
         ),
     ];
     for (condition, yes, no) in cases {
-        let permit = build(&format!(r#"permit(principal, action in Action::"Network", resource is Endpoint) when {{ {condition} }};"#));
+        let permit =
+            build(&format!(r#"permit(principal, action in Action::"Network", resource is Endpoint) when {{ {condition} }};"#));
         check(&permit, &net("NetworkConnect", yes.0, yes.1, yes.2), true, condition);
         check(&permit, &net("NetworkConnect", no.0, no.1, no.2), false, condition);
         let forbid = build(&format!(
@@ -165,16 +170,44 @@ fn other_resources() {
         (r#"permit(principal, action, resource == UnixSocket::"@x");"#, unix("@x"), unix("@xy")),
         (r#"permit(principal, action, resource is UnixSocket) when { resource.path like "@*" };"#, unix("@/a"), unix("/a")),
         (r#"permit(principal, action, resource == Socket::"netlink/route");"#, socket("netlink/route"), socket("netlink/audit")),
-        (r#"permit(principal, action, resource is Socket) when { resource.family == "inet" };"#, socket("inet/icmp"), socket("inet6/icmp")),
-        (r#"permit(principal, action, resource is Socket) when { resource.protocol like "i*p" };"#, socket("inet/icmp"), socket("inet/raw")),
-        (r#"permit(principal, action, resource is Socket) when { resource.family like "*net*" && resource.protocol != "raw" };"#, socket("inet6/icmp"), socket("inet6/raw")),
+        (
+            r#"permit(principal, action, resource is Socket) when { resource.family == "inet" };"#,
+            socket("inet/icmp"),
+            socket("inet6/icmp"),
+        ),
+        (
+            r#"permit(principal, action, resource is Socket) when { resource.protocol like "i*p" };"#,
+            socket("inet/icmp"),
+            socket("inet/raw"),
+        ),
+        (
+            r#"permit(principal, action, resource is Socket) when { resource.family like "*net*" && resource.protocol != "raw" };"#,
+            socket("inet6/icmp"),
+            socket("inet6/raw"),
+        ),
         (r#"permit(principal, action in Action::"Privileged", resource);"#, socket("a/b"), dir("/")),
         (r#"permit(principal, action, resource in Dir::"/a");"#, dir("/a"), dir("/b")),
         (r#"permit(principal, action, resource == Dir::"/a");"#, dir("/a"), dir("/a/b")),
-        (r#"permit(principal, action, resource) when { resource == Dir::"/a" || resource == File::"/b" };"#, dir("/a"), dir("/b")),
-        (r#"permit(principal, action, resource) when { resource in Dir::"/a" || resource == UnixSocket::"/b" };"#, unix("/b"), unix("/a")),
-        (r#"permit(principal, action, resource) when { resource is UnixSocket && (resource in Dir::"/a" || resource.path == "/b") };"#, unix("/b"), unix("/a/x")),
-        (r#"permit(principal, action == Action::"DirList", resource is Dir) unless { resource.name like ".*" };"#, dir("/"), dir("/.a")),
+        (
+            r#"permit(principal, action, resource) when { resource == Dir::"/a" || resource == File::"/b" };"#,
+            dir("/a"),
+            dir("/b"),
+        ),
+        (
+            r#"permit(principal, action, resource) when { resource in Dir::"/a" || resource == UnixSocket::"/b" };"#,
+            unix("/b"),
+            unix("/a"),
+        ),
+        (
+            r#"permit(principal, action, resource) when { resource is UnixSocket && (resource in Dir::"/a" || resource.path == "/b") };"#,
+            unix("/b"),
+            unix("/a/x"),
+        ),
+        (
+            r#"permit(principal, action == Action::"DirList", resource is Dir) unless { resource.name like ".*" };"#,
+            dir("/"),
+            dir("/.a"),
+        ),
     ] {
         let policy_text = policy;
         let policy = build(policy_text);
@@ -192,7 +225,8 @@ fn determining_policies_are_cedars() {
            forbid(principal, action, resource in Dir::"/a/b/c");"#,
     );
     let ask = |path: &str| policy.decide(&file("FileRead", path, "/bin/a"));
-    let outcome = |verdict, policies: &[&str]| Outcome { verdict, policies: policies.iter().map(|id| (*id).to_owned()).collect() };
+    let outcome =
+        |verdict, policies: &[&str]| Outcome { verdict, policies: policies.iter().map(|id| (*id).to_owned()).collect() };
     assert_eq!(ask("/a/x"), outcome(Verdict::Allow, &["p1"]));
     assert_eq!(ask("/a/b/x"), outcome(Verdict::Allow, &["p1", "p2"]));
     assert_eq!(ask("/a/b/x.key"), outcome(Verdict::Deny, &["f1"]));

@@ -48,12 +48,20 @@ fn bad_policies_are_refused_at_their_place() {
         ("permit(principal, action, resource in Dir::\"/a/../b\");".into(), "`..` component", None),
         ("permit(principal, action, resource == File::\"/a//b\");".into(), "empty, `.`", None),
         ("permit(principal, action == Action::\"Mount\", resource);".into(), "cannot be mediated", None),
-        ("permit(principal, action in [Action::\"BpfUse\", Action::\"ProcessSignal\"], resource);".into(), "cannot be mediated", None),
+        (
+            "permit(principal, action in [Action::\"BpfUse\", Action::\"ProcessSignal\"], resource);".into(),
+            "cannot be mediated",
+            None,
+        ),
         (when("principal.uid + 9223372036854775807 > 0 && resource.path like \"/x*\""), "fails", None),
         (when("resource.path like \"/x*\" && principal.uid * 9223372036854775807 > 0"), "overflow", None),
         (when("resource.path == ${HOME}"), "outside of a string literal", Some("${HOME}")),
         (when("resource.path == \"${HOEM}/x\""), "unknown variable `${HOEM}`", Some("${HOEM}")),
-        ("@id(\"a\") permit(principal, action, resource);\n@id(\"a\") forbid(principal, action, resource);".into(), "dir/bad.cedar:1 and dir/bad.cedar:2", None),
+        (
+            "@id(\"a\") permit(principal, action, resource);\n@id(\"a\") forbid(principal, action, resource);".into(),
+            "dir/bad.cedar:1 and dir/bad.cedar:2",
+            None,
+        ),
         (when("resource.path == \"${HOME}/a\" && resource.path == context.exe"), "cannot be used", Some("resource.path")),
     ];
     for (text, message, marked) in cases {
@@ -91,7 +99,9 @@ fn all_faults_are_reported_at_once() {
 #[test]
 fn patterns_that_multiply_are_refused_by_name() {
     let policies: String = (0..40)
-        .map(|i| format!("@id(\"star{i}\") forbid(principal, action, resource is File) when {{ resource.path like \"*/.s{i}/*\" }};\n"))
+        .map(|i| {
+            format!("@id(\"star{i}\") forbid(principal, action, resource is File) when {{ resource.path like \"*/.s{i}/*\" }};\n")
+        })
         .collect();
     let faults = faults(&policies);
     let fault = faults.iter().next().unwrap();

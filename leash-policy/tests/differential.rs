@@ -40,7 +40,8 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn tables_answer_as_cedar_does() {
-    let corpus: Vec<u64> = include_str!("corpus/seeds.txt").lines().filter_map(|line| line.split('#').next()?.trim().parse().ok()).collect();
+    let corpus: Vec<u64> =
+        include_str!("corpus/seeds.txt").lines().filter_map(|line| line.split('#').next()?.trim().parse().ok()).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     let first = number("LEASH_SEED").unwrap_or(now);
     let wanted = number("LEASH_COMPARISONS").unwrap_or(100_000) as usize;

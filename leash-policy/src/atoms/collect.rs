@@ -157,7 +157,8 @@ impl<'a> Walk<'a> {
         }
         match e.expr_kind() {
             ExprKind::Var(Var::Resource | Var::Context) => {
-                let help = "compare the resource with an entity (`resource in Dir::\"/etc\"`), or one of its attributes with a constant";
+                let help =
+                    "compare the resource with an entity (`resource in Dir::\"/etc\"`), or one of its attributes with a constant";
                 self.refuse(e, "the kernel's tables cannot carry this use of a whole entity or record", "used here", help);
             }
             ExprKind::GetAttr { attr, .. } => {
@@ -212,7 +213,9 @@ impl<'a> Walk<'a> {
                 })
             })),
             ExprKind::BinaryApp { op, arg1, arg2 } => match op {
-                BinaryOp::Eq | BinaryOp::Contains | BinaryOp::ContainsAll | BinaryOp::ContainsAny => self.equality(*op, arg1, arg2),
+                BinaryOp::Eq | BinaryOp::Contains | BinaryOp::ContainsAll | BinaryOp::ContainsAny => {
+                    self.equality(*op, arg1, arg2)
+                }
                 BinaryOp::In if is_resource(arg1) && !is_open(arg2) => {
                     let entities = self.values(arg2)?;
                     let mut atoms = Vec::new();
@@ -234,9 +237,8 @@ impl<'a> Walk<'a> {
     /// same path, and a comparison with one of them is not true of the other.
     fn only_such(&self, entity: &Constant, within_it: bool) -> bool {
         let Constant::Entity(entity_type, _) = entity else { return true };
-        let like = |found: ResourceType| {
-            found.name() == entity_type || within_it && entity_type == "Dir" && found == ResourceType::File
-        };
+        let like =
+            |found: ResourceType| found.name() == entity_type || within_it && entity_type == "Dir" && found == ResourceType::File;
         Kind::ALL.into_iter().filter(|kind| self.seen.admits(*kind)).all(|kind| like(kind.resource_type()))
     }
 
@@ -374,11 +376,20 @@ impl Attribute {
     /// What it is called, and what can be done with it.
     fn advice(self) -> (&'static str, &'static str) {
         match self {
-            Self::Path => ("`resource.path`", "compare it with constants by `==`, `like` or `[…].contains()`, or use `resource in Dir::\"…\"`"),
+            Self::Path => (
+                "`resource.path`",
+                "compare it with constants by `==`, `like` or `[…].contains()`, or use `resource in Dir::\"…\"`",
+            ),
             Self::Name => ("`resource.name`", "compare it with constants by `==`, `like` or `[…].contains()`"),
             Self::Exe => ("`context.exe`", "compare it with constants by `==`, `like` or `[…].contains()`"),
-            Self::Ip => ("`resource.ip`", "compare it with constants: `==`, `isInRange(ip(\"…\"))`, `isLoopback()`, `isMulticast()`, `isIpv4()`, `isIpv6()`"),
-            Self::Port => ("`resource.port`", "compare it with constants by `==`, `<`, `<=`, `>`, `>=` or `[…].contains()`, without arithmetic"),
+            Self::Ip => (
+                "`resource.ip`",
+                "compare it with constants: `==`, `isInRange(ip(\"…\"))`, `isLoopback()`, `isMulticast()`, `isIpv4()`, `isIpv6()`",
+            ),
+            Self::Port => (
+                "`resource.port`",
+                "compare it with constants by `==`, `<`, `<=`, `>`, `>=` or `[…].contains()`, without arithmetic",
+            ),
             Self::Protocol => ("`resource.protocol`", "compare it with constants by `==`, `like` or `[…].contains()`"),
             Self::Family => ("`resource.family`", "compare it with constants by `==`, `like` or `[…].contains()`"),
         }
@@ -401,10 +412,9 @@ impl Attribute {
                 let after = [Piece::Byte(b'/'), Piece::Any];
                 TextLeaf { name: false, pieces: in_part(pieces).chain(after).collect() }
             })),
-            Self::Protocol => Some(Some(TextLeaf {
-                name: false,
-                pieces: [Piece::Part, Piece::Byte(b'/')].into_iter().chain(pieces).collect(),
-            })),
+            Self::Protocol => {
+                Some(Some(TextLeaf { name: false, pieces: [Piece::Part, Piece::Byte(b'/')].into_iter().chain(pieces).collect() }))
+            }
             Self::Ip | Self::Port => None,
         }
     }

@@ -33,10 +33,8 @@ pub(crate) fn sees_action(e: &Expr) -> bool {
 /// All values that the closed expression `e` has, over the kinds in question; sets are replaced by their elements.
 pub(crate) fn values(world: &World, e: &Expr, kinds: u32) -> Result<Vec<Constant>, String> {
     let mut all = Vec::new();
-    let resource = cedar_policy_core::ast::EntityUIDEntry::known(
-        crate::world::uid("System", "").map_err(|fault| fault.to_string())?,
-        None,
-    );
+    let resource =
+        cedar_policy_core::ast::EntityUIDEntry::known(crate::world::uid("System", "").map_err(|fault| fault.to_string())?, None);
     let context = context("");
     let by_action = sees_action(e);
     for kind in Kind::ALL.into_iter().filter(|kind| kinds & kind.bit() != 0) {

@@ -25,7 +25,17 @@ pub(crate) fn endpoints(
 ) -> Result<u32, TooLarge> {
     let nibbles = if variant == Variant::Ipv4 { 8 } else { 32 };
     let Some((number, units)) = rows.units(variant) else { return Ok(DENY) };
-    let mut builder = Builder { graph, rows, number, units, ports, memo: FastMap::default(), count: 0, by_protocol: Vec::new(), by_port: FastMap::default() };
+    let mut builder = Builder {
+        graph,
+        rows,
+        number,
+        units,
+        ports,
+        memo: FastMap::default(),
+        count: 0,
+        by_protocol: Vec::new(),
+        by_port: FastMap::default(),
+    };
     builder.prepare();
     let mut touched: Vec<Vec<(u32, u32)>> = vec![Vec::new(); addresses.len()];
     for (number, unit) in units.units.iter().enumerate() {

@@ -207,7 +207,8 @@ impl<'a> Rows<'a> {
             let removed = toggled.iter().filter(|policy| reasons.holds(of.1, **policy)).count() as u32;
             of.0 + toggled.len() as u32 - 2 * removed
         };
-        let (permits, forbids): (Vec<u32>, Vec<u32>) = toggled.into_iter().partition(|policy| self.effect(*policy) == Effect::Permit);
+        let (permits, forbids): (Vec<u32>, Vec<u32>) =
+            toggled.into_iter().partition(|policy| self.effect(*policy) == Effect::Permit);
         if count(&self.reasons, base.forbids, &forbids) > 0 {
             LEAF | self.reasons.number(base.forbids.1, forbids)
         } else if count(&self.reasons, base.permits, &permits) > 0 {

@@ -187,7 +187,11 @@ impl Builder {
         for byte in bytes {
             let child = |trie: &Trie, node| {
                 let children = trie.children(node);
-                children.binary_search_by_key(&byte, |(byte, _)| *byte).ok().and_then(|at| children.get(at)).map_or(NONE, |child| child.1)
+                children
+                    .binary_search_by_key(&byte, |(byte, _)| *byte)
+                    .ok()
+                    .and_then(|at| children.get(at))
+                    .map_or(NONE, |child| child.1)
             };
             let text = child(&self.texts, meaning.text);
             let name = if byte == b'/' && names { 0 } else { child(&self.names, meaning.name) };

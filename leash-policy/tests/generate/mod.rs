@@ -34,14 +34,52 @@ impl Random {
 const PARTS: &[&str] = &["a", "b", "ab", "ba", "a.b", "é", "è", "x y", "a*b", "aa", ".", "k.pem", "key", "\\", "日本"];
 const PROGRAMS: &[&str] = &["/bin/a", "/bin/ab", "/usr/bin/python3", "/usr/bin/python3.11", "/usr/local/bin/a", "/é", "/a"];
 const ADDRESSES: &[&str] = &[
-    "0.0.0.0", "10.0.0.1", "10.0.0.255", "10.1.2.3", "127.0.0.1", "127.255.255.255", "128.0.0.0", "169.254.169.254", "192.168.1.1", "223.255.255.255",
-    "224.0.0.1", "239.255.255.255", "255.255.255.255", "::", "::1", "::2", "fe80::1", "fd00::1", "ff02::1", "2001:db8::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "::ffff:10.0.0.1",
+    "0.0.0.0",
+    "10.0.0.1",
+    "10.0.0.255",
+    "10.1.2.3",
+    "127.0.0.1",
+    "127.255.255.255",
+    "128.0.0.0",
+    "169.254.169.254",
+    "192.168.1.1",
+    "223.255.255.255",
+    "224.0.0.1",
+    "239.255.255.255",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::2",
+    "fe80::1",
+    "fd00::1",
+    "ff02::1",
+    "2001:db8::1",
+    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    "::ffff:10.0.0.1",
 ];
 const RANGES: &[&str] = &[
-    "0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/24", "10.0.0.1", "10.0.0.1/31", "127.0.0.0/8", "169.254.0.0/16", "192.168.0.0/16", "224.0.0.0/4", "255.255.255.255",
-    "::/0", "::1", "::/127", "fe80::/10", "fd00::/8", "ff00::/8", "2001:db8::/32", "::ffff:a00:1", "::ffff:0:0/96",
+    "0.0.0.0/0",
+    "10.0.0.0/8",
+    "10.0.0.0/24",
+    "10.0.0.1",
+    "10.0.0.1/31",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "192.168.0.0/16",
+    "224.0.0.0/4",
+    "255.255.255.255",
+    "::/0",
+    "::1",
+    "::/127",
+    "fe80::/10",
+    "fd00::/8",
+    "ff00::/8",
+    "2001:db8::/32",
+    "::ffff:a00:1",
+    "::ffff:0:0/96",
 ];
-const PORTS: &[&str] = &["0", "1", "22", "53", "80", "443", "1023", "1024", "8080", "65534", "65535", "65536", "-1", "9223372036854775807"];
+const PORTS: &[&str] =
+    &["0", "1", "22", "53", "80", "443", "1023", "1024", "8080", "65534", "65535", "65536", "-1", "9223372036854775807"];
 const PROTOCOLS: &[&str] = &["tcp", "udp", "icmp", "icmpv6", "sctp", "udplite", "dccp", "raw", "other"];
 const SOCKETS: &[&str] = &["netlink/route", "netlink/audit", "packet/raw", "inet/icmp", "inet6/icmp", "a/a", "ab/a", "a/ab"];
 const FILE_ACTIONS: &[&str] =
@@ -99,7 +137,11 @@ fn text_test(random: &mut Random, attribute: &str, slashes: bool) -> String {
         values.join(", ")
     };
     match random.below(12) {
-        10 => format!("{attribute} == (if action == Action::\"FileRead\" || action == Action::\"NetworkSend\" then {} else {})", value(random), value(random)),
+        10 => format!(
+            "{attribute} == (if action == Action::\"FileRead\" || action == Action::\"NetworkSend\" then {} else {})",
+            value(random),
+            value(random)
+        ),
         11 => format!("[{attribute}, {}] == [{}]", value(random), values(random)),
         0 => format!("{attribute} == {}", value(random)),
         1 => format!("{} != {attribute}", value(random)),
@@ -145,10 +187,21 @@ fn endpoint_test(random: &mut Random) -> String {
 fn principal_test(random: &mut Random) -> String {
     random
         .pick(&[
-            "principal.is_ai", "principal.uid == 1000", "principal.uid < 500", "principal in Team::\"core\"", "principal in Team::\"other\"",
-            "principal.labels.contains(\"env=ci\")", "principal.labels.containsAny([\"a\", \"b\"])", "principal.name like \"cl*\"",
-            "principal.user == \"dev\"", "action == Action::\"FileRead\"", "action in Action::\"FileModify\"", "context has exe",
-            "[1, principal.uid].contains(1000)", "principal.labels.isEmpty()", "true",
+            "principal.is_ai",
+            "principal.uid == 1000",
+            "principal.uid < 500",
+            "principal in Team::\"core\"",
+            "principal in Team::\"other\"",
+            "principal.labels.contains(\"env=ci\")",
+            "principal.labels.containsAny([\"a\", \"b\"])",
+            "principal.name like \"cl*\"",
+            "principal.user == \"dev\"",
+            "action == Action::\"FileRead\"",
+            "action in Action::\"FileModify\"",
+            "context has exe",
+            "[1, principal.uid].contains(1000)",
+            "principal.labels.isEmpty()",
+            "true",
         ])
         .to_owned()
 }
@@ -164,7 +217,10 @@ fn test(random: &mut Random, resource: &str) -> String {
         "UnixSocket" => match random.below(3) {
             0 => format!("resource == UnixSocket::{}", quote(&unix(random))),
             1 => text_test(random, "context.exe", true),
-            _ => format!("resource.path like {}", random.pick(&["\"@*\"", "\"/a*\"", "\"*b\"", "\"*a*a*\"", "\"/*/b*\"", "\"@a\""])),
+            _ => format!(
+                "resource.path like {}",
+                random.pick(&["\"@*\"", "\"/a*\"", "\"*b\"", "\"*a*a*\"", "\"/*/b*\"", "\"@a\""])
+            ),
         },
         "Socket" => match random.below(4) {
             0 => format!("resource == Socket::\"{}\"", random.pick(SOCKETS)),
@@ -173,8 +229,16 @@ fn test(random: &mut Random, resource: &str) -> String {
             _ => text_test(random, "context.exe", true),
         },
         _ => match random.below(7) {
-            5 => format!("(resource == File::{0} || resource == Dir::{0} || resource == UnixSocket::{1})", quote(&path(random)), quote(&path(random))),
-            6 => format!("(resource is UnixSocket && (resource in Dir::{} || resource.path == {}))", quote(&path(random)), quote(&path(random))),
+            5 => format!(
+                "(resource == File::{0} || resource == Dir::{0} || resource == UnixSocket::{1})",
+                quote(&path(random)),
+                quote(&path(random))
+            ),
+            6 => format!(
+                "(resource is UnixSocket && (resource in Dir::{} || resource.path == {}))",
+                quote(&path(random)),
+                quote(&path(random))
+            ),
             0 => format!("resource in Dir::{}", quote(&path(random))),
             1 => format!("(resource is File && {})", file_test(random, false)),
             2 => format!("(resource is Endpoint && {})", endpoint_test(random)),
@@ -188,7 +252,7 @@ fn condition(random: &mut Random, resource: &str, depth: usize) -> String {
     if depth == 0 || random.chance(25) {
         return test(random, resource);
     }
-    let mut part = |random: &mut Random| condition(random, resource, depth - 1);
+    let part = |random: &mut Random| condition(random, resource, depth - 1);
     match random.below(9) {
         0..3 => format!("({} && {})", part(random), part(random)),
         3..6 => format!("({} || {})", part(random), part(random)),
@@ -207,14 +271,25 @@ pub(crate) fn policies(random: &mut Random) -> String {
     let mut text = String::new();
     for number in 0..1 + random.below(9) {
         let effect = random.pick(&["permit", "permit", "forbid"]);
-        let principal = random.pick(&["principal", "principal", "principal", "principal in Team::\"core\"", "principal is Agent", "principal == Agent::\"claude\""]);
+        let principal = random.pick(&[
+            "principal",
+            "principal",
+            "principal",
+            "principal in Team::\"core\"",
+            "principal is Agent",
+            "principal == Agent::\"claude\"",
+        ]);
         let (action, resource, constraint) = match random.below(8) {
             0..3 => {
                 let action = match random.below(4) {
                     0 => "action in Action::\"FileOpen\"".to_owned(),
                     1 => "action in [Action::\"FileModify\", Action::\"ProcessExec\"]".to_owned(),
                     2 => format!("action == Action::\"{}\"", random.pick(FILE_ACTIONS)),
-                    _ => format!("action in [Action::\"{}\", Action::\"{}\"]", random.pick(FILE_ACTIONS), random.pick(FILE_ACTIONS)),
+                    _ => format!(
+                        "action in [Action::\"{}\", Action::\"{}\"]",
+                        random.pick(FILE_ACTIONS),
+                        random.pick(FILE_ACTIONS)
+                    ),
                 };
                 let constraint = match random.below(5) {
                     0 => format!("resource in Dir::{}", quote(&path(random))),
@@ -226,7 +301,11 @@ pub(crate) fn policies(random: &mut Random) -> String {
             }
             3 => ("action == Action::\"DirList\"".to_owned(), "Dir", "resource".to_owned()),
             4 => {
-                let action = random.pick(&["action in Action::\"Network\"", "action == Action::\"NetworkConnect\"", "action in [Action::\"NetworkListen\", Action::\"NetworkSend\"]"]);
+                let action = random.pick(&[
+                    "action in Action::\"Network\"",
+                    "action == Action::\"NetworkConnect\"",
+                    "action in [Action::\"NetworkListen\", Action::\"NetworkSend\"]",
+                ]);
                 (action.to_owned(), "Endpoint", "resource is Endpoint".to_owned())
             }
             5 => ("action in Action::\"Network\"".to_owned(), "UnixSocket", "resource is UnixSocket".to_owned()),
