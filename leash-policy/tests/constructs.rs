@@ -1,5 +1,6 @@
 //! Each construct of Cedar that the tables carry, with a request that it allows and a twin that it denies. Expected values come
 //! from what Cedar's documentation says; both Cedar's authorizer and the tables must give them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
 
 use leash_policy::{Compiled, Outcome, Principal, Request, Resource, Source, Variables, Verdict, compile};
 

@@ -1,4 +1,5 @@
 //! Every policy that can't be enforced is an error with a message, the right place and a help text.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
 
 use leash_policy::{Diagnostics, Principal, Request, Resource, Source, Variables, compile};
 

@@ -3,6 +3,7 @@
 //!
 //! Seeds are printed; `LEASH_SEED` gives one back, `LEASH_COMPARISONS` says how many to make. Seeds that once found a difference
 //! are in `tests/corpus/seeds.txt` and are replayed each time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
 
 mod generate;
 

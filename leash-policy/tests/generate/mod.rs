@@ -105,6 +105,10 @@ fn path(random: &mut Random) -> String {
 
 fn pattern(random: &mut Random, slashes: bool) -> String {
     let mut pattern = String::new();
+    if !slashes && random.chance(50) {
+        let part = random.pick(&["a", "b", "é", "k.", "x"]);
+        return if random.chance(60) { format!("\"{part}*\"") } else { format!("\"*{part}\"") };
+    }
     if slashes && random.chance(80) {
         pattern.push('/');
     }
