@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use governed::{Log, leash, names_policy, scratch};
+use governed::{Log, keep_loaded, leash, names_policy, scratch};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -24,6 +24,7 @@ struct Ground {
 
 impl Ground {
     fn new(policy: &str) -> Self {
+        keep_loaded();
         let dir = scratch();
         for name in ["w", "policy", "home"] {
             fs::create_dir(dir.path().join(name)).unwrap();
@@ -131,7 +132,8 @@ impl Dialogue {
 }
 
 /// Prints `ok` or `no` for each file named on stdin.
-const READER: [&str; 3] = ["sh", "-c", "while read -r file; do if cat \"$file\" >/dev/null 2>&1; then echo ok; else echo no; fi; done"];
+const READER: [&str; 3] =
+    ["sh", "-c", "while read -r file; do if cat \"$file\" >/dev/null 2>&1; then echo ok; else echo no; fi; done"];
 
 #[test]
 fn the_commands_status_is_ours() {
@@ -275,7 +277,10 @@ fn the_session_cannot_write_its_policy_or_its_log() {
     let mut command = Command::new(leash());
     command.args(["run", "--policy"]).arg(ground.policy()).arg("--policy").arg(inside.join("q.cedar"));
     command.arg("--log").arg(&log).arg("--workspace").arg(ground.workspace()).args(["--", "sh", "-c"]);
-    let output = command.arg("echo x >> log.jsonl; rm log.jsonl; echo x > rules/q.cedar; echo x > rules/r.cedar; mv rules r; echo x > new").output().unwrap();
+    let output = command
+        .arg("echo x >> log.jsonl; rm log.jsonl; echo x > rules/q.cedar; echo x > rules/r.cedar; mv rules r; echo x > new")
+        .output()
+        .unwrap();
     assert!(Log::read(&log).only("session_end")["status"].is_number());
     assert_eq!(fs::read_to_string(inside.join("q.cedar")).unwrap(), "", "{}", text(&output.stderr));
     assert!(!inside.join("r.cedar").exists());
@@ -366,7 +371,8 @@ fn a_full_disk_ends_the_session() {
     let ground = Ground::new(PERMIT_ALL);
     let small = ground.path("small");
     fs::create_dir(&small).unwrap();
-    let mount = |arguments: &[&str]| assert!(Command::new(arguments[0]).args(&arguments[1..]).arg(&small).status().unwrap().success());
+    let mount =
+        |arguments: &[&str]| assert!(Command::new(arguments[0]).args(&arguments[1..]).arg(&small).status().unwrap().success());
     mount(&["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs"]);
     let mut command = Command::new(leash());
     command.args(["run", "--policy"]).arg(ground.policy()).arg("--log").arg(small.join("log.jsonl")).arg("--workspace");
@@ -386,7 +392,9 @@ fn traces() -> Vec<String> {
     let mut found: Vec<String> = names("/sys/fs/cgroup").into_iter().filter(|path| path.ends_with("/leash")).collect();
     found.extend(names("/sys/fs/bpf").into_iter().filter(|path| path.contains("leash")));
     found.extend(names("/run/leash").into_iter().filter(|path| Path::new(path).is_dir()));
-    found.extend(fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|line| line.contains("/run/leash")).map(str::to_owned));
+    found.extend(
+        fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|line| line.contains("/run/leash")).map(str::to_owned),
+    );
     found
 }
 
@@ -416,7 +424,13 @@ fn a_session_dies_with_its_parent() {
         text(&Command::new("pgrep").args(["-fx", "sleep 54321"]).output().unwrap().stdout).is_empty()
     });
     // The next session cleans up after it.
+    let text = fs::read_to_string(ground.path("log.jsonl")).unwrap();
+    let start: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    let left = start["session"].as_str().unwrap();
+    assert!(Path::new("/run/leash").join(left).exists());
     assert_eq!(Ground::new(PERMIT_ALL).shell("exit 0").status.code(), Some(0));
+    assert!(!Path::new("/run/leash").join(left).exists());
+    assert!(!Path::new("/sys/fs/cgroup/leash").join(left).exists());
 }
 
 #[test]
@@ -444,7 +458,11 @@ fn logs_are_shown_and_followed() {
 fn doctor_finds_what_these_machines_have() {
     let output = Command::new(leash()).args(["doctor", "--json"]).output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&report["v"], &report["ok"], &report["backend"]), (&Value::from(1), &Value::from(true), &Value::from("bpf-lsm")), "{report}");
+    assert_eq!(
+        (&report["v"], &report["ok"], &report["backend"]),
+        (&Value::from(1), &Value::from(true), &Value::from("bpf-lsm")),
+        "{report}"
+    );
     assert_eq!(output.status.code(), Some(0));
     assert!(Command::new(leash()).arg("doctor").output().unwrap().status.success());
 }

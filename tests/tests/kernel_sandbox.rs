@@ -72,14 +72,7 @@ fn create_stdio(argv: &[&str], binds: Vec<Bind>, change: impl FnOnce(&mut Plan),
     let mut plan = plan(argv, &cgroup, &session, binds);
     change(&mut plan);
     let container = Container::create(&leash(), plan, stdio).unwrap();
-    Session {
-        container,
-        _cgroup: cgroup,
-        state,
-        stdin: Some(in_write.into()),
-        stdout: out_read.into(),
-        stderr: err_read.into(),
-    }
+    Session { container, _cgroup: cgroup, state, stdin: Some(in_write.into()), stdout: out_read.into(), stderr: err_read.into() }
 }
 
 /// A session that writes to `stdout`.
@@ -118,7 +111,10 @@ fn exit_statuses_are_the_commands() {
     assert_eq!(shell("exit 7").status, 7);
     assert_eq!(shell("kill -TERM $$").status, 128 + 15);
     let missing = run(&["no-such-command-here"]);
-    assert_eq!((missing.status, missing.stderr.as_str()), (127, "leash: cannot run `no-such-command-here`: No such file or directory\n"));
+    assert_eq!(
+        (missing.status, missing.stderr.as_str()),
+        (127, "leash: cannot run `no-such-command-here`: No such file or directory\n")
+    );
     assert_eq!(run(&["/etc/passwd"]).status, 126);
 }
 
@@ -150,10 +146,7 @@ fn the_host_is_read_only_and_the_workspace_is_not() {
     for path in [&workspace, &workspace.join("kept")] {
         std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
     }
-    let binds = vec![
-        Bind { path: workspace.clone(), writable: true },
-        Bind { path: workspace.join("kept"), writable: false },
-    ];
+    let binds = vec![Bind { path: workspace.clone(), writable: true }, Bind { path: workspace.join("kept"), writable: false }];
     let script = "pwd; touch new && echo made; touch kept/no; touch ../no; touch /etc/no; ls -A /tmp; touch /tmp/yes && echo tmp; ls -A /run/leash";
     let mut session = create_with(&["/bin/sh", "-c", script], binds, |_| {});
     session.container.start().unwrap();
@@ -286,7 +279,12 @@ fn the_session_gets_its_own_terminal() {
     let session_id = unique();
     let cgroup = Cgroup::create(&session_id).unwrap();
     let _state = StateDir::create(&session_id).unwrap();
-    let mut plan = plan(&["/bin/bash", "-c", "tty; stty size; ps -o tty=,pid= -p $$; [ -e /dev/tty ] && echo x > /dev/tty"], &cgroup, &session_id, vec![]);
+    let mut plan = plan(
+        &["/bin/bash", "-c", "tty; stty size; ps -o tty=,pid= -p $$; [ -e /dev/tty ] && echo x > /dev/tty"],
+        &cgroup,
+        &session_id,
+        vec![],
+    );
     plan.terminal = true;
     let mut container = Container::create(&leash(), plan, Stdio3::default()).unwrap();
     let mut master = File::from(container.take_console().unwrap());

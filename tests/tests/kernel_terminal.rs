@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use governed::{leash, scratch};
+use governed::{keep_loaded, leash, scratch};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::pty::{Winsize, openpty};
@@ -32,6 +32,7 @@ fn size(rows: u16, columns: u16) -> Winsize {
 
 impl Person {
     fn run(command: &[&str]) -> Self {
+        keep_loaded();
         let dir = scratch();
         let policy = dir.path().join("p.cedar");
         fs::write(&policy, "permit (principal, action, resource);").unwrap();

@@ -72,7 +72,10 @@ pub fn line(record: &Record) -> (Tone, String) {
         ),
         Body::Event(event) => event_line(event),
         Body::PolicyReload(reload) => match &reload.error {
-            None => (Tone::Note, format!("policy reloaded: generation {}, {} policies", reload.policies.generation, reload.policies.policies)),
+            None => (
+                Tone::Note,
+                format!("policy reloaded: generation {}, {} policies", reload.policies.generation, reload.policies.policies),
+            ),
             Some(error) => (Tone::Bad, format!("policy refused, generation {} stays: {error}", reload.policies.generation)),
         },
         Body::SessionEnd(end) => {
@@ -80,7 +83,11 @@ pub fn line(record: &Record) -> (Tone, String) {
             let (allow, deny) = (end.totals.allow, end.totals.deny);
             let words = format!(
                 "session ended with status {} after {:.1} s{why}; {} allowed, {} denied, {} not logged",
-                end.status, end.seconds, allow.performed, deny.performed, allow.dropped + deny.dropped
+                end.status,
+                end.seconds,
+                allow.performed,
+                deny.performed,
+                allow.dropped + deny.dropped
             );
             (if end.error.is_some() { Tone::Bad } else { Tone::Note }, words)
         }

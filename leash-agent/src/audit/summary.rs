@@ -84,12 +84,17 @@ impl Summary {
         self.write_denials(&mut text);
         let dropped = ending.totals.allow.dropped + ending.totals.deny.dropped;
         if dropped > 0 {
-            let _ = writeln!(text, "  {dropped} actions were decided but are not in the log: events came faster than they could be written");
+            let _ = writeln!(
+                text,
+                "  {dropped} actions were decided but are not in the log: events came faster than they could be written"
+            );
         }
         let _ = writeln!(text, "  log: {}", ending.log);
         let next = match (ending.mode, denied) {
             (Mode::Enforce, 0) => String::new(),
-            (Mode::Enforce, _) => format!("  next: `leash log show --denied {}`; to allow one of these, add a permit with --policy", ending.log),
+            (Mode::Enforce, _) => {
+                format!("  next: `leash log show --denied {}`; to allow one of these, add a permit with --policy", ending.log)
+            }
             (Mode::Record, 0) => format!("  next: enforce it: {}", ending.enforce_hint),
             (Mode::Record, _) => {
                 format!("  next: `leash log show --denied {}`; then enforce it: {}", ending.log, ending.enforce_hint)

@@ -61,7 +61,15 @@ pub(super) fn run(args: DoctorArgs, global: Global) -> Result<ExitCode> {
                 writeln!(out, "{}", if color { paint(&remedy, Color::Yellow) } else { remedy })?;
             }
         }
-        writeln!(out, "{}", if ok { "leash run can enforce policies here, with backend bpf-lsm" } else { "leash run cannot enforce policies here" })?;
+        writeln!(
+            out,
+            "{}",
+            if ok {
+                "leash run can enforce policies here, with backend bpf-lsm"
+            } else {
+                "leash run cannot enforce policies here"
+            }
+        )?;
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

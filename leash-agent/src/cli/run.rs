@@ -17,9 +17,11 @@ use crate::daemon::{self, ModeChoice, Notices, RunError, RunRequest};
 /// recorded. Without --policy and --profile the profile `workspace` applies. --policy without --profile takes its place;
 /// with --profile, both apply together. Policies of a `.leash` directory in the workspace always apply, and may only forbid.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: the command's own; 128+n if signal n ended it; 125 if Leash failed, 126 if the command cannot \
+#[command(
+    after_help = "Exit status: the command's own; 128+n if signal n ended it; 125 if Leash failed, 126 if the command cannot \
                         be executed, 127 if it is not found; 2 for wrong usage, 3 for an invalid policy.\n\
-                        SIGHUP makes a running session read its policies again.")]
+                        SIGHUP makes a running session read its policies again."
+)]
 pub(super) struct RunArgs {
     /// Policy file, or directory with *.cedar files
     #[arg(short, long = "policy", value_name = "PATH", env = "LEASH_POLICY", value_delimiter = ':')]

@@ -52,7 +52,12 @@ fn type_information() -> Check {
     let path = "/sys/kernel/btf/vmlinux";
     let found = fs::metadata(path);
     let words = found.as_ref().map_or_else(|error| format!("{path}: {error}"), |file| format!("{path}, {} bytes", file.len()));
-    Check::new("type information", found.is_ok(), words, "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions ship it")
+    Check::new(
+        "type information",
+        found.is_ok(),
+        words,
+        "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions ship it",
+    )
 }
 
 fn lsm_list() -> Check {
@@ -121,7 +126,9 @@ mod tests {
 
     #[test]
     fn kernel_releases_are_compared_by_number() {
-        for (release, expected) in [("6.1.0-40-amd64", true), ("6.12.5", true), ("7.2-rc1", true), ("5.10.0", false), ("x", false)] {
+        for (release, expected) in
+            [("6.1.0-40-amd64", true), ("6.12.5", true), ("7.2-rc1", true), ("5.10.0", false), ("x", false)]
+        {
             assert_eq!(version(release).is_some_and(|version| version >= OLDEST_KERNEL), expected, "{release}");
         }
     }

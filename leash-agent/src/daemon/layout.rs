@@ -12,9 +12,29 @@ use crate::sandbox::plan::{Bind, Identity, is_writable, order_binds};
 /// Caches of tools below the home directory. They stay writable, or ordinary builds would fail; the policy says what in them is
 /// not (programs on PATH, credentials).
 const CACHES: &[&str] = &[
-    ".cache", ".npm", ".yarn", ".pnpm-store", ".local/share/pnpm", ".local/state/pnpm", ".local/share/uv", ".cargo/registry",
-    ".cargo/git", ".cargo/.package-cache", ".cargo/.package-cache-mutate", ".cargo/.global-cache", "go/pkg", ".gradle",
-    ".m2/repository", ".nuget", ".bun/install/cache", ".ivy2", ".sbt", ".stack", ".cabal", ".hex", ".mix",
+    ".cache",
+    ".npm",
+    ".yarn",
+    ".pnpm-store",
+    ".local/share/pnpm",
+    ".local/state/pnpm",
+    ".local/share/uv",
+    ".cargo/registry",
+    ".cargo/git",
+    ".cargo/.package-cache",
+    ".cargo/.package-cache-mutate",
+    ".cargo/.global-cache",
+    "go/pkg",
+    ".gradle",
+    ".m2/repository",
+    ".nuget",
+    ".bun/install/cache",
+    ".ivy2",
+    ".sbt",
+    ".stack",
+    ".cabal",
+    ".hex",
+    ".mix",
 ];
 
 /// Where agents keep their state below the home directory, by the agent's name.
@@ -182,7 +202,8 @@ mod tests {
         let request = RunRequest { workspace: Some(workspace.clone()), ..RunRequest::default() };
         let layout = Layout::new(&request, &user(&home), "claude").unwrap();
         let expected = [(".cache", true), (".claude", true), ("w", true), ("w/.leash", false)];
-        let expected: Vec<Bind> = expected.iter().map(|(name, writable)| Bind { path: home.join(name), writable: *writable }).collect();
+        let expected: Vec<Bind> =
+            expected.iter().map(|(name, writable)| Bind { path: home.join(name), writable: *writable }).collect();
         assert_eq!(layout.binds, expected);
         assert!(layout.private_tmp);
     }

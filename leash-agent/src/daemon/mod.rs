@@ -48,7 +48,9 @@ pub struct Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// Not root.
-    #[error("leash run needs root to make a container and to load BPF programs; use `sudo leash run …`: the command still runs as you")]
+    #[error(
+        "leash run needs root to make a container and to load BPF programs; use `sudo leash run …`: the command still runs as you"
+    )]
     Privileges,
     /// The workspace can't be one.
     #[error("the workspace `{}` {fault}", path.display())]
@@ -94,7 +96,9 @@ pub enum RunError {
     #[error(transparent)]
     Policy(Box<leash_policy::Diagnostics>),
     /// A policy of the project permits something.
-    #[error("`{source_name}` permits something (policy `{policy}`); policies of a project's .leash directory may only forbid, give it with --policy instead")]
+    #[error(
+        "`{source_name}` permits something (policy `{policy}`); policies of a project's .leash directory may only forbid, give it with --policy instead"
+    )]
     Widens {
         /// The source.
         source_name: String,

@@ -78,7 +78,8 @@ impl Policies {
             self.check_narrows(&narrowing)?;
             sources.extend(narrowing);
         }
-        let compiled = compile(&sources, &self.variables, &self.principal).map_err(|faults| RunError::Policy(Box::new(faults)))?;
+        let compiled =
+            compile(&sources, &self.variables, &self.principal).map_err(|faults| RunError::Policy(Box::new(faults)))?;
         let set = PolicySet {
             generation,
             policies: compiled.stats().policies,

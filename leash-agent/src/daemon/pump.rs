@@ -235,7 +235,7 @@ impl<'a> Pump<'a> {
                 continue;
             };
             match signal {
-                Signal::SIGHUP if !(self.had_terminal && !has_terminal()) => reload(notices),
+                Signal::SIGHUP if !self.had_terminal || has_terminal() => reload(notices),
                 Signal::SIGWINCH => {
                     if let Some(console) = &self.console {
                         let _ = copy_size(std::io::stdin(), console);

@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::RunError;
 use super::convert::{self, Generations};
 use super::policies::Ready;
-use super::RunError;
 use crate::audit::log::LogWriter;
 use crate::audit::record::{Body, Mode, PolicyReload, PolicySet, Totals};
 use crate::audit::summary::Summary;
@@ -59,18 +59,11 @@ struct Worker {
 
 impl Recorder {
     /// Starts recording. `alarm` is written to if the session must end.
-    pub(super) fn start(
-        session: Session,
-        log: LogWriter,
-        ready: Ready,
-        mode: Mode,
-        alarm: UnixStream,
-    ) -> Result<Self, RunError> {
+    pub(super) fn start(session: Session, log: LogWriter, ready: Ready, mode: Mode, alarm: UnixStream) -> Result<Self, RunError> {
         let (sender, orders) = channel();
         let mut generations = Generations::new();
         generations.insert(ready.set.generation, ready.compiled);
-        let worker =
-            Worker { session, log, summary: Summary::default(), generations, current: ready.set, mode, orders };
+        let worker = Worker { session, log, summary: Summary::default(), generations, current: ready.set, mode, orders };
         let thread = std::thread::Builder::new()
             .name("recorder".into())
             .spawn(move || worker.run(alarm))

@@ -21,10 +21,8 @@ impl Watch {
     pub(super) fn new(paths: &[PathBuf]) -> Result<Self, RunError> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .map_err(|errno| RunError::system("watch policy files")(errno.into()))?;
-        let flags = AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_MOVED_FROM
-            | AddWatchFlags::IN_DELETE;
+        let flags =
+            AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_DELETE;
         for path in paths {
             let dir = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(path) };
             inotify.add_watch(dir, flags).map_err(|errno| RunError::Read { path: dir.to_owned(), source: errno.into() })?;
@@ -60,7 +58,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.cedar");
         std::fs::write(&file, "one").unwrap();
-        let watch = Watch::new(&[file.clone()]).unwrap();
+        let watch = Watch::new(std::slice::from_ref(&file)).unwrap();
         assert!(!changed(&watch, 0));
         std::fs::write(&file, "two").unwrap();
         assert!(changed(&watch, 5000));

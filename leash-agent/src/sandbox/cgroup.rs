@@ -46,6 +46,14 @@ impl Cgroup {
         Ok(cgroup)
     }
 
+    /// The cgroup that a session left when its daemon was killed, if there is one.
+    pub(super) fn left_by(session: &str) -> Option<Self> {
+        let mount = mounts::cgroup2_mount().ok()??;
+        let path = Path::new("/").join(PARENT).join(session);
+        let left = Path::new(&mount).join(PARENT).join(session).is_dir();
+        left.then(|| Self { mount, path })
+    }
+
     /// Mount point of the hierarchy.
     pub fn mount(&self) -> &Path {
         &self.mount

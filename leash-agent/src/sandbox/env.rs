@@ -7,8 +7,23 @@ use super::{SandboxError, plan::Identity};
 
 /// Variables that pass from the caller. None of them holds a secret or names a socket.
 const PASS: &[&str] = &[
-    "PATH", "LANG", "LANGUAGE", "TERM", "COLORTERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "TZ", "NO_COLOR", "FORCE_COLOR", "CLICOLOR",
-    "EDITOR", "VISUAL", "PAGER", "CI", "COLUMNS", "LINES",
+    "PATH",
+    "LANG",
+    "LANGUAGE",
+    "TERM",
+    "COLORTERM",
+    "TERM_PROGRAM",
+    "TERM_PROGRAM_VERSION",
+    "TZ",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "CLICOLOR",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+    "CI",
+    "COLUMNS",
+    "LINES",
 ];
 /// Beginnings of names that pass.
 const PASS_PREFIXES: &[&str] = &["LC_"];
@@ -54,8 +69,7 @@ pub fn build(
 }
 
 fn passes(name: &OsStr) -> bool {
-    PASS.iter().any(|known| name == *known)
-        || PASS_PREFIXES.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
+    PASS.iter().any(|known| name == *known) || PASS_PREFIXES.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
 }
 
 fn split(entry: &OsStr) -> (OsString, Option<OsString>) {
@@ -86,7 +100,14 @@ mod tests {
     use super::*;
 
     fn user() -> Identity {
-        Identity { uid: 1000, gid: 1000, groups: vec![1000], name: "ann".into(), home: "/home/ann".into(), shell: "/bin/bash".into() }
+        Identity {
+            uid: 1000,
+            gid: 1000,
+            groups: vec![1000],
+            name: "ann".into(),
+            home: "/home/ann".into(),
+            shell: "/bin/bash".into(),
+        }
     }
 
     fn built(caller: &[(&str, &str)], extra: &[&str]) -> Vec<String> {
@@ -103,7 +124,15 @@ mod tests {
     #[test]
     fn tokens_and_sockets_stay_out() {
         let built = built(
-            &[("PATH", "/bin"), ("LC_ALL", "C"), ("GITHUB_TOKEN", "x"), ("SSH_AUTH_SOCK", "/s"), ("LD_PRELOAD", "/l"), ("HOME", "/root"), ("LEASH_LOG", "debug")],
+            &[
+                ("PATH", "/bin"),
+                ("LC_ALL", "C"),
+                ("GITHUB_TOKEN", "x"),
+                ("SSH_AUTH_SOCK", "/s"),
+                ("LD_PRELOAD", "/l"),
+                ("HOME", "/root"),
+                ("LEASH_LOG", "debug"),
+            ],
             &[],
         );
         let mut expected = FIXED.to_vec();

@@ -16,8 +16,8 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::stat::fstat;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, killpg, signal, sigprocmask};
+use nix::sys::stat::fstat;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdout, execve, fork, pipe2, setsid};
 
@@ -55,8 +55,9 @@ impl Executor for Init {
     /// Called last before the container counts as created, with the final user.
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
         // Set here because a change of user clears it. A session must not outlive its launcher unobserved.
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
-            .map_err(|errno| ExecutorValidationError::ArgValidationError(format!("cannot tie the session to its launcher: {errno}")))
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|errno| {
+            ExecutorValidationError::ArgValidationError(format!("cannot tie the session to its launcher: {errno}"))
+        })
     }
 
     /// The environment is passed to `execve`; that of process 1 doesn't matter.
@@ -163,7 +164,10 @@ fn reopen_null() -> Result<(), Errno> {
 }
 
 fn c_strings(strings: &[Vec<u8>]) -> Result<Vec<CString>, Failure> {
-    strings.iter().map(|bytes| CString::new(bytes.clone()).map_err(|_| ("pass a NUL byte to the command", Errno::EINVAL))).collect()
+    strings
+        .iter()
+        .map(|bytes| CString::new(bytes.clone()).map_err(|_| ("pass a NUL byte to the command", Errno::EINVAL)))
+        .collect()
 }
 
 fn search_path(env: &[Vec<u8>]) -> &OsStr {

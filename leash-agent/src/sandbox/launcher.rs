@@ -113,7 +113,8 @@ impl Launcher {
     /// Forwards signals until process 1 ends.
     fn wait(&mut self, init: Pid) -> Result<i32, String> {
         // SAFETY: pidfd_open takes a process number and flags, and returns a new descriptor.
-        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, init.as_raw(), 0) }).map_err(|errno| errno.to_string())?;
+        let fd =
+            Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, init.as_raw(), 0) }).map_err(|errno| errno.to_string())?;
         // SAFETY: the call succeeded, so the descriptor is new and ours.
         let pidfd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
         let mut listening = true;

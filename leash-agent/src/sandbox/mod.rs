@@ -24,8 +24,8 @@ pub mod terminal;
 pub mod user;
 
 pub use container::{Container, LauncherEvent, Stdio3};
-pub use state::StateDir;
 pub use init::{EXIT_LEASH, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
+pub use state::StateDir;
 
 use std::path::PathBuf;
 
@@ -74,10 +74,7 @@ pub enum SandboxError {
 
 impl SandboxError {
     /// A [`SandboxError::Path`] from `errno` or an I/O error.
-    pub(crate) fn path(
-        action: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn path(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Path { action, path, source }
     }

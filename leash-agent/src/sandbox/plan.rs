@@ -97,7 +97,12 @@ mod tests {
 
     #[test]
     fn outer_binds_come_first_and_the_last_word_wins() {
-        let ordered = order_binds(vec![bind("/w/.leash", false), bind("/w", true), bind("/home/u/.cache", false), bind("/home/u/.cache", true)]);
+        let ordered = order_binds(vec![
+            bind("/w/.leash", false),
+            bind("/w", true),
+            bind("/home/u/.cache", false),
+            bind("/home/u/.cache", true),
+        ]);
         assert_eq!(ordered, vec![bind("/w", true), bind("/w/.leash", false), bind("/home/u/.cache", true)]);
     }
 

@@ -15,19 +15,26 @@ use super::{RUNTIME_DIR, syscalls};
 
 /// Paths that show nothing: what tells of, or reaches, the machine beneath, and Leash's own run-time files.
 const MASKED: &[&str] = &[
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap", RUNTIME_DIR,
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+    RUNTIME_DIR,
 ];
 /// Paths of `/proc` that stay readable only.
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Builds the specification for a root that [`root`](super::root) assembled.
 pub(super) fn build(plan: &Plan, root: &Path) -> Result<Spec, OciSpecError> {
-    let user = UserBuilder::default()
-        .uid(plan.user.uid)
-        .gid(plan.user.gid)
-        .additional_gids(plan.user.groups.clone())
-        .build()?;
+    let user = UserBuilder::default().uid(plan.user.uid).gid(plan.user.gid).additional_gids(plan.user.groups.clone()).build()?;
     let none = std::collections::HashSet::new;
     let capabilities = LinuxCapabilitiesBuilder::default()
         .bounding(none())
@@ -109,9 +116,8 @@ fn mounts() -> Result<Vec<Mount>, OciSpecError> {
 
 fn seccomp() -> Result<libcontainer::oci_spec::runtime::LinuxSeccomp, OciSpecError> {
     let rule = |names: &[&str], action, errno: Option<i32>| {
-        let builder = LinuxSyscallBuilder::default()
-            .names(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
-            .action(action);
+        let builder =
+            LinuxSyscallBuilder::default().names(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).action(action);
         match errno {
             Some(errno) => builder.errno_ret(errno.unsigned_abs()).build(),
             None => builder.build(),
@@ -141,7 +147,14 @@ mod tests {
             cgroup_path: "/leash/s1".into(),
             binds: Vec::new(),
             private_tmp: true,
-            user: Identity { uid: 1000, gid: 1000, groups: vec![1000, 27], name: "a".into(), home: "/h".into(), shell: "/bin/sh".into() },
+            user: Identity {
+                uid: 1000,
+                gid: 1000,
+                groups: vec![1000, 27],
+                name: "a".into(),
+                home: "/h".into(),
+                shell: "/bin/sh".into(),
+            },
             workdir: "/w".into(),
             argv: vec![b"true".to_vec()],
             env: Vec::new(),
@@ -155,7 +168,13 @@ mod tests {
         let spec = spec();
         let process = spec.process().as_ref().unwrap();
         let capabilities = process.capabilities().as_ref().unwrap();
-        for set in [capabilities.bounding(), capabilities.effective(), capabilities.permitted(), capabilities.inheritable(), capabilities.ambient()] {
+        for set in [
+            capabilities.bounding(),
+            capabilities.effective(),
+            capabilities.permitted(),
+            capabilities.inheritable(),
+            capabilities.ambient(),
+        ] {
             assert_eq!(set.as_ref().map(std::collections::HashSet::len), Some(0));
         }
         assert_eq!(process.no_new_privileges(), Some(true));

@@ -1,44 +1,84 @@
-//! The directory of a session's sockets and mount points.
+//! The directory of a session's sockets and mount points, and the remains of sessions whose daemon was killed.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::cgroup::Cgroup;
 use super::{RUNTIME_DIR, SandboxError};
 
 /// Name of the mount point of the session's root in the directory.
 pub(super) const ROOT: &str = "root";
+/// Name of the file that the session's daemon keeps locked for as long as it lives.
+const OWNER: &str = "owner";
 
 /// Removed when dropped.
 #[derive(Debug)]
-pub struct StateDir(PathBuf);
+pub struct StateDir {
+    path: PathBuf,
+    _owner: Flock<File>,
+}
 
 impl StateDir {
-    /// Creates the directory of `session`.
+    /// Creates the directory of `session`, and removes what dead sessions left.
     pub fn create(session: &str) -> Result<Self, SandboxError> {
-        let mut builder = fs::DirBuilder::new();
+        let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(true);
         builder.create(RUNTIME_DIR).map_err(SandboxError::path("create", RUNTIME_DIR))?;
-        let dir = Path::new(RUNTIME_DIR).join(session);
-        builder.recursive(false).create(&dir).map_err(SandboxError::path("create", &dir))?;
-        let root = dir.join(ROOT);
+        // Held while directories come and go, so that one in the making isn't taken for one that was left.
+        let runtime = File::open(RUNTIME_DIR).map_err(SandboxError::path("open", RUNTIME_DIR))?;
+        let _exclusive = lock(runtime, FlockArg::LockExclusive).map_err(SandboxError::system("lock /run/leash"))?;
+        collect();
+        let path = Path::new(RUNTIME_DIR).join(session);
+        builder.recursive(false).create(&path).map_err(SandboxError::path("create", &path))?;
+        let root = path.join(ROOT);
         builder.create(&root).map_err(SandboxError::path("create", &root))?;
-        Ok(Self(dir))
+        let owner = path.join(OWNER);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&owner);
+        let file = file.map_err(SandboxError::path("create", &owner))?;
+        let owner = lock(file, FlockArg::LockExclusiveNonblock).map_err(SandboxError::system("lock the session"))?;
+        Ok(Self { path, _owner: owner })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        // The mount point goes first and not recursively: should anything ever be mounted there in our own namespace, this
-        // fails, and nothing of the host is deleted through it.
-        let removed = fs::remove_dir(self.0.join(ROOT)).and_then(|()| fs::remove_dir_all(&self.0));
-        if let Err(error) = removed {
-            tracing::warn!(%error, dir = %self.0.display(), "the session's directory is left behind");
+        remove(&self.path);
+    }
+}
+
+fn lock(file: File, how: FlockArg) -> Result<Flock<File>, Errno> {
+    Flock::lock(file, how).map_err(|(_, errno)| errno)
+}
+
+/// Removes the directories and cgroups of sessions whose daemon is gone.
+fn collect() {
+    let entries = fs::read_dir(RUNTIME_DIR).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        let path = entry.path();
+        let Ok(file) = File::open(path.join(OWNER)) else { continue };
+        let Ok(_dead) = lock(file, FlockArg::LockExclusiveNonblock) else { continue };
+        if let Some(session) = entry.file_name().to_str() {
+            // Dropping it kills what is left inside, and removes it.
+            drop(Cgroup::left_by(session));
         }
+        remove(&path);
+    }
+}
+
+fn remove(path: &Path) {
+    // The mount point goes first and not recursively: should anything ever be mounted there in our own namespace, this
+    // fails, and nothing of the host is deleted through it.
+    let removed = fs::remove_dir(path.join(ROOT)).and_then(|()| fs::remove_dir_all(path));
+    if let Err(error) = removed {
+        tracing::warn!(%error, dir = %path.display(), "the session's directory is left behind");
     }
 }

@@ -31,7 +31,14 @@ fn identity(uid: Uid, gid: Option<Gid>) -> Result<Identity, SandboxError> {
     let entry = User::from_uid(uid).map_err(SandboxError::system("look up a user"))?;
     let Some(entry) = entry else {
         let gid = gid.unwrap_or(Gid::from_raw(uid.as_raw())).as_raw();
-        return Ok(Identity { uid: uid.as_raw(), gid, groups: vec![gid], name: uid.to_string(), home: "/".into(), shell: "/bin/sh".into() });
+        return Ok(Identity {
+            uid: uid.as_raw(),
+            gid,
+            groups: vec![gid],
+            name: uid.to_string(),
+            home: "/".into(),
+            shell: "/bin/sh".into(),
+        });
     };
     let gid = gid.unwrap_or(entry.gid);
     let name = std::ffi::CString::new(entry.name.clone()).map_err(|_| SandboxError::NoUser(entry.name.clone()))?;
