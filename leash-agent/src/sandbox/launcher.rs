@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, setgroups, setsid};
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,9 @@ impl Launcher {
         fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
         setsid()?;
+        // The parent takes its signals from a descriptor, so it has them blocked. Process 1 would find a blocked hangup pending
+        // when it lets go of the terminal, and pass it on to the command.
+        SigSet::empty().thread_set_mask()?;
         Ok(Self { orders: BufReader::new(socket.try_clone()?), reports: socket })
     }
 
