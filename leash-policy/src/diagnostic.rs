@@ -10,13 +10,18 @@ use miette::{LabeledSpan, NamedSource, SourceCode, SourceSpan};
 pub struct Diagnostic {
     message: String,
     help: Option<String>,
-    source: NamedSource<Arc<str>>,
+    source: Box<NamedSource<Arc<str>>>,
     labels: Vec<LabeledSpan>,
 }
 
 impl Diagnostic {
     pub(crate) fn new(name: &str, text: &Arc<str>, message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: None, source: NamedSource::new(name, Arc::clone(text)), labels: Vec::new() }
+        Self {
+            message: message.into(),
+            help: None,
+            source: Box::new(NamedSource::new(name, Arc::clone(text))),
+            labels: Vec::new(),
+        }
     }
 
     /// Marks a place, in bytes of the user's text.
@@ -74,7 +79,7 @@ impl miette::Diagnostic for Diagnostic {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        Some(&self.source)
+        Some(self.source.as_ref())
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {

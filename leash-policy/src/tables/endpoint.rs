@@ -12,6 +12,9 @@ use crate::units::{PLACE, PORT, PROTOCOL, Unit, Units, Variant};
 /// Ports in one decision: the first one, the last one, and the state of the row.
 type Span = (u128, u128, u32);
 
+/// A unit with its keys for the address and the protocol.
+type Addressed = (u32, u32, u32);
+
 /// Rows for combinations of addresses and ports.
 const MAX_ROWS: usize = 5_000_000;
 
@@ -63,7 +66,7 @@ struct Builder<'a, 'r> {
     units: &'r Units,
     ports: &'a [Interval],
     /// States for ports, by what is touched before.
-    memo: FastMap<Box<[(u32, u32, u32)]>, u32>,
+    memo: FastMap<Box<[Addressed]>, u32>,
     count: usize,
     /// Units to which a protocol alone makes a difference.
     by_protocol: Vec<u32>,

@@ -16,12 +16,15 @@ pub(crate) struct Node {
     edges_end: u32,
 }
 
+/// What makes a state: accept, default and edges.
+type Meaning = (u32, u32, Box<[(u8, u32)]>);
+
 /// All states.
 #[derive(Debug, Default)]
 pub(crate) struct Graph {
     pub(crate) nodes: Vec<Node>,
     edges: Vec<(u8, u32)>,
-    known: FastMap<(u32, u32, Box<[(u8, u32)]>), u32>,
+    known: FastMap<Meaning, u32>,
 }
 
 impl Graph {
