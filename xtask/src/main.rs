@@ -6,6 +6,7 @@
 mod apt;
 mod bench;
 mod build;
+mod demo;
 mod ebpf;
 mod kernel;
 mod paths;
@@ -35,6 +36,8 @@ enum Command {
     Build(build::Args),
     /// Run all tests: here, and on each kernel in a machine of its own
     Test(test::Args),
+    /// Set everything up and show an agent, recorded and then enforced
+    Demo(demo::Args),
     /// Take the figures of SPECIFICATION.md
     Bench(bench::Args),
     /// Check the house rules that other tools don't
@@ -58,6 +61,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test(args) => test::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Command::Vm(args) => vm::run(&args),

@@ -1,0 +1,59 @@
+//! `cargo xtask demo`: the product's main job on a real agent, on the strongest backend that this machine has.
+
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::kernel::Series;
+use crate::{build, ebpf, paths, setup, vm};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The kernel of the virtual machine, where one is needed
+    #[arg(long, value_enum, default_value = "6.12")]
+    kernel: Series,
+    /// The agent: mini-swe-agent, codex or gemini
+    #[arg(long, value_name = "NAME", default_value = "mini-swe-agent")]
+    agent: String,
+}
+
+/// Two runs of an agent take minutes on an emulated processor.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    setup::everything()?;
+    ebpf::build()?;
+    build::release()?;
+    let leash = build::leash();
+    let demo = paths::root().join("tests/agents/demo.py");
+    let doctor = Command::new(&leash).args(["doctor", "--json"]).output().context("couldn't start leash")?;
+    if doctor.status.success() {
+        let status = Command::new("python3").arg(demo).arg("--leash").arg(leash).args(["--agent", &args.agent]).status()?;
+        return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    eprintln!(
+        "this machine's own kernel can't enforce (see `leash doctor`): the demo runs on kernel {} in a virtual machine",
+        args.kernel.name()
+    );
+    let job = vm::Job {
+        series: args.kernel,
+        mem_mib: 3072,
+        cpus: 2,
+        rw: Vec::new(),
+        timeout: Some(LIMIT),
+        env: Vec::new(),
+        show_console: false,
+        copy_stdout: None,
+        command: vec![
+            "python3".into(),
+            demo.into(),
+            "--throw-away".into(),
+            "--leash".into(),
+            leash.into(),
+            "--agent".into(),
+            args.agent.clone().into(),
+        ],
+    };
+    vm::execute(&job).map(ExitCode::from)
+}
