@@ -175,6 +175,10 @@ pub struct ScanState {
     pub highest: u32,
     /// Where the first chunk starts.
     pub first: u32,
+    /// `accept` of the state in which the path ended.
+    pub accept: u32,
+    /// Keeps the layout without holes.
+    pub reserved: u32,
 }
 
 /// Working memory of one run of a program. Programs can be preempted, so it is claimed, not per CPU.

@@ -164,7 +164,7 @@ unsafe fn endpoint(index: u32, scratch: *mut Scratch) -> Result<(), Cause> {
         path.add(MAX_PATH_BYTES - 1).write(1 + (port & 15) as u8);
         pass(index, SOURCE_PATH | 1, head, from as u32)?;
         (*scratch).hash[0] = (*scratch).scan.hash;
-        (*scratch).accept = cursor(&same(scratch)?, scratch)?.accept();
+        (*scratch).accept = (*scratch).scan.accept;
     }
     Ok(())
 }
@@ -182,14 +182,15 @@ pub extern "C" fn leash_path(index: u32, area: u32) -> u32 {
 unsafe fn path(index: u32, scratch: *mut Scratch, area: usize) -> Result<(), Cause> {
     // SAFETY: the slot is claimed.
     unsafe {
-        (*scratch).accept = end(index, &same(scratch)?, scratch, area)?.accept();
+        end(index, scratch, area)?;
+        (*scratch).accept = (*scratch).scan.accept;
     }
     Ok(())
 }
 
-/// Where the path of `area` ends in the automaton.
+/// Runs the automaton over the path of `area`; where it ends is in the slot's `scan`.
 #[inline(always)]
-unsafe fn end<'a>(index: u32, pages: &'a Pages, scratch: *mut Scratch, area: usize) -> Result<Cursor<'a>, Cause> {
+unsafe fn end(index: u32, scratch: *mut Scratch, area: usize) -> Result<(), Cause> {
     // SAFETY: the slot is claimed and `area` is below 2.
     unsafe {
         let from = *(*scratch).start.as_ptr().add(area);
@@ -201,8 +202,8 @@ unsafe fn end<'a>(index: u32, pages: &'a Pages, scratch: *mut Scratch, area: usi
         if !is_utf8(&(*scratch).scan) {
             return Err(Cause::NotUtf8);
         }
-        cursor(pages, scratch)
     }
+    Ok(())
 }
 
 /// Finds the class of the current task's program. Returns a cause.
@@ -232,8 +233,7 @@ unsafe fn class(index: u32, scratch: *mut Scratch) -> Result<(), Cause> {
             if !is_utf8(&(*scratch).scan) {
                 return Err(Cause::UnknownProgram);
             }
-            let pages = same(scratch)?;
-            (*task).class = cursor(&pages, scratch)?.accept();
+            (*task).class = (*scratch).scan.accept;
             (*task).hash = (*scratch).scan.hash;
             (*task).tag = tag;
         }
@@ -262,7 +262,7 @@ unsafe fn class_of_path(index: u32, scratch: *mut Scratch) -> Result<(), Cause> 
             return Err(Cause::UnknownProgram);
         }
         pass(index, SOURCE_PATH, header::START_EXE, from)?;
-        (*scratch).class = cursor(&same(scratch)?, scratch)?.accept();
+        (*scratch).class = (*scratch).scan.accept;
         (*scratch).exe_hash = (*scratch).scan.hash;
     }
     Ok(())
@@ -395,11 +395,11 @@ pub extern "C" fn leash_gains(index: u32, uses: u32, tree: u32) -> u32 {
         (*scratch).epoch = installed.epoch;
         let pages = &installed.pages;
         let backwards = uses & BACKWARDS != 0;
-        let mut old = match end(index, pages, scratch, backwards as usize) {
+        let mut old = match end(index, scratch, backwards as usize).and_then(|()| cursor(pages, scratch)) {
             Ok(cursor) => cursor,
             Err(cause) => return cause as u32,
         };
-        let mut new = match end(index, pages, scratch, !backwards as usize) {
+        let mut new = match end(index, scratch, !backwards as usize).and_then(|()| cursor(pages, scratch)) {
             Ok(cursor) => cursor,
             Err(cause) => return cause as u32,
         };

@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 
 use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
 use leash_common::session::ScanState;
-use leash_common::table::{Cursor, INDEX_MASK, Image, MAX_PATH_BYTES, Page, SINK};
+use leash_common::table::{Corrupt, Cursor, INDEX_MASK, Image, MAX_PATH_BYTES, Page, SINK};
 
 use crate::kernel::{bound, repeat};
 
@@ -167,6 +167,10 @@ pub unsafe fn scan(pages: &Pages, from: u32, path: *mut u8, start: u32, state: *
             if (*state).seen & HIGH_BITS != 0 {
                 repeat(count, validate, &mut pass);
             }
+        }
+        match Cursor::enter(pages, (*state).state) {
+            Ok(cursor) => (*state).accept = cursor.accept(),
+            Err(Corrupt) => return false,
         }
         (*state).corrupt == 0
     }
