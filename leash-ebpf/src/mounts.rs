@@ -27,7 +27,10 @@ unsafe extern "C" fn step(_index: u64, tour: *mut Tour) -> i64 {
         let mnt = member!(mount, mount_mnt);
         let dentry: u64 = read(member!(mnt, vfsmount_root));
         let key = MountKey { slot: tour.slot, dentry };
-        if MOUNTS.insert(key, mnt, BPF_NOEXIST).is_err() && MOUNTS.insert(key, AMBIGUOUS_MOUNT, 0).is_err() {
+        if MOUNTS.insert(key, mnt, BPF_NOEXIST).is_err()
+            && !covers_alike(mount, key)
+            && MOUNTS.insert(key, AMBIGUOUS_MOUNT, 0).is_err()
+        {
             return 1;
         }
         let list = member!(mount, mount_children);
@@ -58,6 +61,17 @@ unsafe extern "C" fn step(_index: u64, tour: *mut Tour) -> i64 {
     tour.mount = next.wrapping_sub(layout!(at.mount_child) as u64);
     tour.descend = 1;
     0
+}
+
+/// Whether `mount` lies right on the root of the mount that is known for this directory: a workspace that is a mount is bound over
+/// itself. Both then give the same path.
+#[inline(always)]
+fn covers_alike(mount: u64, key: MountKey) -> bool {
+    let covered: u64 = member!(read::<u64>(member!(mount, mount_parent)), mount_mnt);
+    let mountpoint: u64 = read(member!(mount, mount_mountpoint));
+    // SAFETY: a number that is copied at once.
+    let known = unsafe { MOUNTS.get(key) }.copied();
+    mountpoint == key.dentry && known == Some(covered)
 }
 
 /// Makes the session of `slot` active with the current task's root, if it was arming. Mounts that can't be captured have no entry,

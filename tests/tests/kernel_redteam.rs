@@ -11,6 +11,8 @@ use leash_tests::session::{EACCES, Plan};
 use std::fs;
 
 const EOPNOTSUPP: i32 = 95;
+/// `linux/magic.h`
+const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
 
 fn prove(cases: &[Case], policy: &str) {
     case::prove_attempts(cases);
@@ -198,4 +200,55 @@ fn only_listed_programs_run() {
         assert!(denial.policies.is_empty());
     }
     assert!(outcomes[3].ok, "{:?}\n{}", outcomes[3], run.denials_text());
+}
+
+/// On an overlay the kernel opens, copies and changes the files of its layers on the task's behalf. The session is asked about the
+/// overlay's names, once, and never about the layers'.
+#[test]
+fn an_overlay_is_asked_by_its_own_names() {
+    ground::ready();
+    let directory = "/etc/skel";
+    let magic = nix::sys::statfs::statfs(directory).unwrap().filesystem_type().0;
+    assert_eq!(magic, OVERLAYFS_MAGIC, "the machine's root is no overlay");
+    let scripts = [
+        // The copy that a first write makes, then the file itself.
+        ("write", "f = open /etc/skel/.bashrc O_RDWR; write $f #", "FileWrite", "/etc/skel/.bashrc"),
+        ("times", "touch-now /etc/skel/.profile", "FileSetAttributes", "/etc/skel/.profile"),
+        ("mode", "chmod /etc/skel/.profile 0o600", "FileSetAttributes", "/etc/skel/.profile"),
+        ("make", "mkdir /etc/skel/made", "FileCreate", "/etc/skel/made"),
+        ("remove", "rmdir /etc/skel/made", "FileDelete", "/etc/skel/made"),
+        ("move", "make-file /etc/skel/one x; rename /etc/skel/one /etc/skel/two", "FileCreate", "/etc/skel/one"),
+        ("delete", "unlink /etc/skel/.bash_logout", "FileDelete", "/etc/skel/.bash_logout"),
+        ("map", "f = open /etc/skel/prog O_RDONLY; mmap $f PROT_READ|PROT_EXEC", "ProcessExec", "/etc/skel/prog"),
+        ("protect", "f = open /etc/skel/prog O_RDONLY; mmap-mprotect $f", "ProcessExec", "/etc/skel/prog"),
+        ("run", "exec /etc/skel/prog say", "ProcessExec", "/etc/skel/prog"),
+    ];
+    fs::copy(ground::ATTEMPT, "/etc/skel/prog").unwrap();
+    let attempts: Vec<Attempt> = scripts.iter().map(|(name, script, ..)| Attempt::new(*name, *script)).collect();
+    let policy = |effect: &str| {
+        format!(
+            r#"
+@id("all") permit(principal, action, resource);
+@id("skel") @reason("closed")
+{effect}(principal, action in [Action::"FileModify", Action::"ProcessExec"], resource in Dir::"/etc/skel");
+"#
+        )
+    };
+    fs::create_dir("/etc/skel/made").unwrap();
+    let (run, outcomes) = Plan::new(&policy("forbid")).with(&["--rw", directory]).perform(&attempts, false);
+    let mut wrong = Vec::new();
+    for (outcome, (name, _, action, resource)) in outcomes.iter().zip(&scripts) {
+        // This one's name exists until another attempt removes it.
+        let recorded = run.denials(action, resource).any(|event| event.policies == ["skel"]);
+        if *name != "make" && (outcome.errno != EACCES || !recorded) {
+            let events = run.events.iter().filter(|event| event.action == *action);
+            let events: Vec<_> = events.map(|event| (event.resource.words(), &event.policies, event.errno)).collect();
+            wrong.push(format!("forbidden: recorded {recorded}: {outcome:?}\n  {action}: {events:?}"));
+        }
+    }
+    fs::remove_dir("/etc/skel/made").unwrap();
+    let (run, outcomes) = Plan::new(&policy("permit")).with(&["--rw", directory]).perform(&attempts, false);
+    wrong.extend(outcomes.iter().filter(|outcome| !outcome.ok).map(|outcome| format!("permitted: {outcome:?}")));
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), run.denials_text());
+    assert_eq!(run.totals("deny")[0], 0, "{}", run.denials_text());
 }

@@ -57,7 +57,7 @@ pub const ADDRESSES: &[Case] = &[
         29,
         "accept",
         "",
-        "l = socket inet SOCK_STREAM; bind $l in:{4}:7080; listen $l; c = socket inet SOCK_STREAM; connect $c in:{4}:7080; accept $l",
+        "l = socket inet SOCK_STREAM; reuse $l; bind $l in:{4}:7080; listen $l; c = socket inet SOCK_STREAM; connect $c in:{4}:7080; accept $l",
         "NetworkListen",
         "{4}:7080/tcp",
         "no-net",

@@ -14,6 +14,11 @@ pub(crate) fn operate(operation: &str, w: &Words, context: &mut Context) -> Opti
         "bind" => with_address(libc::SYS_bind, w),
         "listen" => call(libc::SYS_listen, [w.int(0).into(), 8.into()]),
         "accept" => call(libc::SYS_accept4, [w.int(0).into(), 0.into(), 0.into(), 0.into()]),
+        "reuse" => {
+            let one = 1i32.to_ne_bytes();
+            let (level, name) = (libc::SOL_SOCKET, libc::SO_REUSEADDR);
+            call(libc::SYS_setsockopt, [w.int(0).into(), level.into(), name.into(), one.as_slice().into(), 4.into()])
+        }
         // `send FD TEXT FLAGS`
         "send" => send_to(w.int(0), w.bytes(1), &[], w.int(2)),
         // `sendto FD ADDRESS TEXT FLAGS`
