@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -195,11 +196,22 @@ impl Running {
 
     /// Tells Leash to read the policy again, and waits for the record of it. Returns whether the policy was accepted.
     pub fn reload(&self) -> bool {
-        let reloads = || self.records().into_iter().filter(|record| record["type"] == "policy_reload").collect::<Vec<_>>();
-        let before = reloads().len();
+        // Under load the log grows fast: only what is new is read, and only lines that can be the record are parsed.
+        let mut log = fs::File::open(&self.log).unwrap();
+        log.seek(SeekFrom::End(0)).unwrap();
         let leash = nix::unistd::Pid::from_raw(self.pid() as i32);
         nix::sys::signal::kill(leash, nix::sys::signal::Signal::SIGHUP).unwrap();
-        ground::await_some("the reload", || reloads().get(before).map(|record| record["ok"] == true))
+        let mut text = Vec::new();
+        ground::await_some("the reload", || {
+            log.read_to_end(&mut text).unwrap();
+            let end = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
+            let lines: Vec<u8> = text.drain(..end).collect();
+            let found = String::from_utf8_lossy(&lines).lines().find(|line| line.contains("\"policy_reload\"")).map(|line| {
+                // The first line may be the end of one that was being written.
+                line.contains("\"ok\":true")
+            });
+            found
+        })
     }
 
     /// Waits for the end and reads the log.
