@@ -342,6 +342,6 @@ fn word(path: &str) -> String {
 }
 
 /// A Cedar string.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+fn quoted(text: impl AsRef<str>) -> String {
+    format!("\"{}\"", text.as_ref().replace('\\', "\\\\").replace('"', "\\\""))
 }
