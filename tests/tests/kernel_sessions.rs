@@ -198,7 +198,8 @@ fn a_reload_under_load_is_one_switch() {
     let policy = |own: &str, turn: &str| {
         format!(
             r#"
-@id("{own}-rest") permit(principal, action, resource) unless {{ [File::"/w/s/both", File::"/w/s/turn"].contains(resource) }};
+@id("{own}-rest") permit(principal, action in [Action::"FileOpen", Action::"FileModify", Action::"DirList", Action::"ProcessExec"], resource)
+unless {{ resource in [File::"/w/s/both", File::"/w/s/turn"] }};
 @id("{own}-both") @reason("{own}") forbid(principal, action, resource == File::"/w/s/both");
 @id("{own}-turn") @reason("{own}") {turn}(principal, action, resource == File::"/w/s/turn");
 "#
