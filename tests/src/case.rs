@@ -19,6 +19,8 @@ use crate::session::{EACCES, Event, Run};
 use std::fs;
 use std::path::PathBuf;
 
+const EPERM: i32 = 1;
+
 /// One way out.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -210,7 +212,10 @@ pub fn judge_recorded(cases: &[Case], run: &Run, outcomes: &[Outcome]) -> Vec<St
             continue;
         }
         for outcome in outcomes.iter().filter(|outcome| outcome.id.starts_with(&format!("{}/", case.name)) && !outcome.ok) {
-            wrong.push(format!("{} ({}): failed in record mode: {outcome:?}", case.name, case.item));
+            // What nobody in a session may do can need a capability too, which the container took away.
+            if case.has_twin() || outcome.errno != EPERM {
+                wrong.push(format!("{} ({}): failed in record mode: {outcome:?}", case.name, case.item));
+            }
         }
         wrong.extend(judge_record(case, run, "record"));
     }
