@@ -30,7 +30,7 @@ pub fn ask_file(slot: u32, file: u64, kinds: u32) -> i32 {
     let Some(claim) = claim(slot) else { return none_left(slot, kinds) };
     claim.object(0, read(member!(file, file_mnt)), read(member!(file, file_dentry)));
     let cause = leash_walk(claim.index, 0);
-    if cause == Cause::Unreachable as u32 && (is_anonymous(inode) || is_below_stack(read(member!(file, file_mnt)), inode)) {
+    if cause == Cause::Unreachable as u32 && is_anonymous(inode) {
         claim.release();
         return 0;
     }

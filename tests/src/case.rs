@@ -116,7 +116,7 @@ impl Case {
         let text = format!("{}{}", self.setup, self.script);
         let secret = format!("SECRET {}\n", self.name);
         for place in ["{D}", "{R}", "{N}", "{X}", "{T}/secret"] {
-            if !text.contains(place) && !(place == "{T}/secret" && text.contains("{T}")) {
+            if !(text.contains(place) || place == "{T}/secret" && text.contains("{T}")) {
                 continue;
             }
             let directory = ground::fresh(self.path(place, variant));
@@ -243,7 +243,12 @@ fn judge_record(case: &Case, run: &Run, mode: &str) -> Option<String> {
             Stopped::Reason { words, .. } => event.reason.as_ref().is_some_and(|reason| reason.contains(words)),
             Stopped::Container(_) => false,
         };
-        event.verdict == "deny" && event.action == action && resource_fits && decided && event.errno == errno && event.mode == mode
+        event.verdict == "deny"
+            && event.action == action
+            && resource_fits
+            && decided
+            && event.errno == errno
+            && event.mode == mode
     };
     if run.events.iter().any(|event| fits(&event)) {
         return None;

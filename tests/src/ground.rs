@@ -39,7 +39,10 @@ pub fn ready() {
     READY.call_once(|| {
         let kernel = kernel();
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-        assert!(release.starts_with(&format!("{kernel}.")) || release.starts_with(&format!("{kernel}-")), "{release} is not {kernel}");
+        assert!(
+            release.starts_with(&format!("{kernel}.")) || release.starts_with(&format!("{kernel}-")),
+            "{release} is not {kernel}"
+        );
         fs::create_dir_all(ROOT).unwrap();
         let mounted = fs::read_to_string("/proc/self/mounts").unwrap().lines().any(|line| line.contains(" /w tmpfs "));
         if !mounted {

@@ -58,8 +58,19 @@ pub struct World {
 const NAMES: &[&str] = &["a", "b", "ab", "a.b", "x y", "é", "k.pem", "key", "\"q", "a*b", "\\"];
 const PORTS: &[u16] = &[1, 53, 80, 443, 1023, 1024, 4096, 7080, 8080, 32768, 65535];
 const ADDRESSES: &[&str] = &["127.0.0.1", "127.0.0.2", "127.1.2.3", "10.99.0.1", "10.99.0.2", "::1", "fd99::1", "fd99::2"];
-const RANGES: &[&str] =
-    &["127.0.0.0/8", "127.0.0.0/31", "10.0.0.0/8", "10.99.0.0/30", "10.99.0.2", "::/0", "fd00::/8", "fd99::2", "0.0.0.0/0", "::1/128", "fd99::/127"];
+const RANGES: &[&str] = &[
+    "127.0.0.0/8",
+    "127.0.0.0/31",
+    "10.0.0.0/8",
+    "10.99.0.0/30",
+    "10.99.0.2",
+    "::/0",
+    "fd00::/8",
+    "fd99::2",
+    "0.0.0.0/0",
+    "::1/128",
+    "fd99::/127",
+];
 /// Family, socket type and protocol as words of an attempt, and the name in policies.
 const SOCKETS: &[(&str, &str)] = &[
     ("netlink SOCK_RAW NETLINK_ROUTE", "netlink/route"),
@@ -70,8 +81,7 @@ const SOCKETS: &[(&str, &str)] = &[
     ("inet SOCK_DGRAM IPPROTO_ICMP", "inet/icmp"),
     ("inet SOCK_DGRAM IPPROTO_UDPLITE", "inet/udplite"),
 ];
-const FILE_ACTIONS: &[&str] =
-    &["FileRead", "FileWrite", "FileCreate", "FileDelete", "FileSetAttributes", "ProcessExec"];
+const FILE_ACTIONS: &[&str] = &["FileRead", "FileWrite", "FileCreate", "FileDelete", "FileSetAttributes", "ProcessExec"];
 const UNIX_ACTIONS: &[&str] = &["NetworkConnect", "NetworkListen"];
 
 impl World {
@@ -136,12 +146,17 @@ unless { resource in Dir::"/w/u" };
                     ("action == Action::\"DirList\", resource".to_owned(), format!("resource in Dir::\"/w/u\" && ({condition})"))
                 }
                 4 => {
-                    let actions = *random.pick(&["action in [Action::\"Network\"]", "action == Action::\"NetworkConnect\"", "action in [Action::\"NetworkSend\", Action::\"NetworkListen\"]"]);
+                    let actions = *random.pick(&[
+                        "action in [Action::\"Network\"]",
+                        "action == Action::\"NetworkConnect\"",
+                        "action in [Action::\"NetworkSend\", Action::\"NetworkListen\"]",
+                    ]);
                     (format!("{actions}, resource is Endpoint"), self.condition(random, 3, Self::endpoint_atom))
                 }
-                _ if random.below(2) == 0 => {
-                    ("action in [Action::\"Network\"], resource is UnixSocket".to_owned(), self.condition(random, 1, Self::unix_atom))
-                }
+                _ if random.below(2) == 0 => (
+                    "action in [Action::\"Network\"], resource is UnixSocket".to_owned(),
+                    self.condition(random, 1, Self::unix_atom),
+                ),
                 _ => ("action == Action::\"SocketCreate\", resource".to_owned(), self.condition(random, 1, Self::socket_atom)),
             };
             // Only `when` keeps the random part below its directory.
@@ -169,7 +184,14 @@ unless { resource in Dir::"/w/u" };
     }
 
     fn program_atom(random: &mut Random) -> String {
-        let atoms = ["context.exe == \"/w/x/a\"", "context.exe like \"/w/x/a*\"", "context.exe like \"*python3*\"", "context.exe != \"/w/x/ab\"", "principal.is_ai", "principal.uid > 0"];
+        let atoms = [
+            "context.exe == \"/w/x/a\"",
+            "context.exe like \"/w/x/a*\"",
+            "context.exe like \"*python3*\"",
+            "context.exe != \"/w/x/ab\"",
+            "principal.is_ai",
+            "principal.uid > 0",
+        ];
         (*random.pick(&atoms)).to_owned()
     }
 
@@ -180,7 +202,7 @@ unless { resource in Dir::"/w/u" };
             0 => format!("resource in Dir::{path}"),
             1 => format!("resource.path == {path}"),
             2 => format!("resource.path like {}", self.pattern(random)),
-            3 => format!("resource.name == {}", quoted(&format!("f{}", random.pick(NAMES)))),
+            3 => format!("resource.name == {}", quoted(format!("f{}", random.pick(NAMES)))),
             4 => format!("resource.name like {}", quoted(*random.pick(&["f*", "*b", "*.pem", "fa*", "*a*b*", "n*", "*"]))),
             5 => format!("[{path}, \"/w/u/fa\"].contains(resource.path)"),
             6 => format!("resource.path like {}", self.pattern(random)),
@@ -227,9 +249,9 @@ unless { resource in Dir::"/w/u" };
 
     fn unix_atom(&self, random: &mut Random) -> String {
         match random.below(4) {
-            0 => format!("resource.path like {}", quoted(&format!("{}/*", random.pick(&self.directories)))),
+            0 => format!("resource.path like {}", quoted(format!("{}/*", random.pick(&self.directories)))),
             1 => "resource.path like \"@*\"".to_owned(),
-            2 => format!("resource.path == {}", quoted(&format!("{}/sock", random.pick(&self.directories)))),
+            2 => format!("resource.path == {}", quoted(format!("{}/sock", random.pick(&self.directories)))),
             _ => Self::program_atom(random),
         }
     }
@@ -337,7 +359,13 @@ impl Default for World {
 /// A path as one word of a script.
 fn word(path: &str) -> String {
     path.bytes()
-        .map(|byte| if byte.is_ascii_alphanumeric() || b"/._-".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") })
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() || b"/._-".contains(&byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02x}")
+            }
+        })
         .collect()
 }
 

@@ -206,11 +206,11 @@ impl Running {
             log.read_to_end(&mut text).unwrap();
             let end = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |last| last + 1);
             let lines: Vec<u8> = text.drain(..end).collect();
-            let found = String::from_utf8_lossy(&lines).lines().find(|line| line.contains("\"policy_reload\"")).map(|line| {
+
+            String::from_utf8_lossy(&lines).lines().find(|line| line.contains("\"policy_reload\"")).map(|line| {
                 // The first line may be the end of one that was being written.
                 line.contains("\"ok\":true")
-            });
-            found
+            })
         })
     }
 
@@ -249,7 +249,8 @@ impl Run {
     /// The counts of a verdict in the last record: performed, recorded, folded, dropped.
     pub fn totals(&self, verdict: &str) -> [u64; 4] {
         let counts = &self.end["totals"][verdict];
-        ["performed", "recorded", "folded", "dropped"].map(|name| counts[name].as_u64().unwrap_or_else(|| panic!("no {name}: {counts}")))
+        ["performed", "recorded", "folded", "dropped"]
+            .map(|name| counts[name].as_u64().unwrap_or_else(|| panic!("no {name}: {counts}")))
     }
 
     /// The accounting equation, which holds for every session: what was performed was recorded, folded or dropped, and the log's
@@ -270,14 +271,16 @@ impl Run {
 
     /// Denials of `action` on `resource` (as [`Resource::words`] gives it).
     pub fn denials<'a>(&'a self, action: &'a str, resource: &'a str) -> impl Iterator<Item = &'a Event> {
-        self.events.iter().filter(move |event| {
-            event.verdict == "deny" && event.action == action && event.resource.words() == resource
-        })
+        self.events
+            .iter()
+            .filter(move |event| event.verdict == "deny" && event.action == action && event.resource.words() == resource)
     }
 
     /// All denials as text, for messages.
     pub fn denials_text(&self) -> String {
         let denials = self.events.iter().filter(|event| event.verdict == "deny");
-        denials.map(|e| format!("  {} {} {:?} {:?} errno {}\n", e.action, e.resource.words(), e.policies, e.reason, e.errno)).collect()
+        denials
+            .map(|e| format!("  {} {} {:?} {:?} errno {}\n", e.action, e.resource.words(), e.policies, e.reason, e.errno))
+            .collect()
     }
 }

@@ -94,7 +94,8 @@ fn a_flood_hides_nothing() {
     ready();
     let half = opens() / 2 / PROCESSES;
     let few = 25;
-    let mut attempts: Vec<Attempt> = (0..2).map(|n| Attempt::new(format!("flood-{n}"), format!("opens 2 {half} /w/flood/allowed"))).collect();
+    let mut attempts: Vec<Attempt> =
+        (0..2).map(|n| Attempt::new(format!("flood-{n}"), format!("opens 2 {half} /w/flood/allowed"))).collect();
     attempts.push(Attempt::new("needle", format!("opens 1 {few} /w/flood/denied")));
     for attempt in &mut attempts {
         attempt.seconds = 900;

@@ -58,7 +58,9 @@ fn compare(seed: u64, wrong: &mut Vec<String>) -> usize {
     let compiled = compiled(&policy, &run);
     let mut compared = 0;
     for question in &questions {
-        let errno = *outcomes.get(&question.attempt.id).unwrap_or_else(|| panic!("seed {seed}: no outcome, status {}\n{}", run.status, run.stderr));
+        let errno = *outcomes
+            .get(&question.attempt.id)
+            .unwrap_or_else(|| panic!("seed {seed}: no outcome, status {}\n{}", run.status, run.stderr));
         // The kernel asks one request after the other until one is denied, or both requests of one call.
         let mut denied = false;
         for request in &question.requests {
@@ -72,8 +74,12 @@ fn compare(seed: u64, wrong: &mut Vec<String>) -> usize {
                 event.verdict == verdict && event.policies == policies
             };
             if answers.is_empty() || !answers.iter().all(agrees) {
-                let events: Vec<String> = answers.iter().map(|event| format!("{} {:?} {:?}", event.verdict, event.policies, event.reason)).collect();
-                wrong.push(format!("seed {seed}: {request:?}\n  Cedar: {cedar:?}\n  kernel: {events:?}\n  attempt: {}", question.attempt.script));
+                let events: Vec<String> =
+                    answers.iter().map(|event| format!("{} {:?} {:?}", event.verdict, event.policies, event.reason)).collect();
+                wrong.push(format!(
+                    "seed {seed}: {request:?}\n  Cedar: {cedar:?}\n  kernel: {events:?}\n  attempt: {}",
+                    question.attempt.script
+                ));
             }
             denied |= cedar.verdict == Verdict::Deny;
             if denied && !question.all_at_once {
@@ -99,7 +105,9 @@ fn compiled(policy: &str, run: &Run) -> Compiled {
 
 fn is_about(event: &Event, request: &Request) -> bool {
     let request = serde_json::to_value(request).expect("a request is JSON");
-    let same = |name: &str, value: Option<String>| request["resource"].get(name).map(|json| json.as_str().map_or_else(|| json.to_string(), str::to_owned)) == value;
+    let same = |name: &str, value: Option<String>| {
+        request["resource"].get(name).map(|json| json.as_str().map_or_else(|| json.to_string(), str::to_owned)) == value
+    };
     let resource = &event.resource;
     request["action"] == event.action.as_str()
         && request["context"]["exe"] == event.exe.as_str()

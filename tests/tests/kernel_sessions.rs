@@ -47,13 +47,17 @@ fn errnos(outcomes: &[Outcome]) -> Vec<i32> {
 fn two_sessions_have_two_policies_and_outsiders_none() {
     ground();
     let reads = [Attempt::new("a", "cat /w/s/a/key"), Attempt::new("b", "cat /w/s/b/key")];
-    let held: Vec<Attempt> =
-        reads.iter().map(|read| Attempt::new(&read.id, format!("make-file /w/s/up-$pid x; wait-file /w/s/go 200; {}", read.script))).collect();
+    let held: Vec<Attempt> = reads
+        .iter()
+        .map(|read| Attempt::new(&read.id, format!("make-file /w/s/up-$pid x; wait-file /w/s/go 200; {}", read.script)))
+        .collect();
     let (first, second) = (Plan::new(&all_but("a")), Plan::new(&all_but("b")));
     let both = [first.start_attempts(&held, true), second.start_attempts(&held, true)];
     // All four attempts are waiting, so both sessions govern at this moment.
     await_some("both sessions", || {
-        let up = fs::read_dir("/w/s").unwrap().filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("up-"));
+        let up = fs::read_dir("/w/s")
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("up-"));
         let sessions = both.iter().filter(|session| session.records().len() > 1).count();
         (up.count() >= 2 && sessions == 2).then_some(())
     });
@@ -70,7 +74,8 @@ fn two_sessions_have_two_policies_and_outsiders_none() {
         let denials: Vec<_> = run.denials("FileRead", &path).collect();
         assert_eq!(denials.len(), 1, "{}", run.denials_text());
         assert_eq!(denials[0].policies, [format!("no-{denied}")]);
-        let allowed = run.events.iter().any(|event| event.verdict == "allow" && event.resource.words() == format!("/w/s/{other}/key"));
+        let allowed =
+            run.events.iter().any(|event| event.verdict == "allow" && event.resource.words() == format!("/w/s/{other}/key"));
         assert!(allowed, "the other file's read is not in this session's log");
         assert_eq!(run.events.iter().filter(|event| event.verdict == "deny").count(), 1, "{}", run.denials_text());
     }
@@ -127,7 +132,8 @@ fn no_descriptor_is_inherited() {
     }
     drop(secret);
     // The twin: what the policy permits is opened anew.
-    let (_, twin) = Plan::new(&all_but("a")).perform(&[Attempt::new("twin", "f = open /w/s/b/key O_RDWR; write $f x; cat /proc/self/fd/$f")], false);
+    let (_, twin) = Plan::new(&all_but("a"))
+        .perform(&[Attempt::new("twin", "f = open /w/s/b/key O_RDWR; write $f x; cat /proc/self/fd/$f")], false);
     assert_eq!(twin[0].errno, 0, "{twin:?}");
 }
 
@@ -146,7 +152,9 @@ fn a_descriptor_from_before_a_reload_opens_nothing_new() {
     ];
     let running = plan.start_attempts(&attempts, true);
     await_some("all attempts", || {
-        let up = fs::read_dir("/w/s").unwrap().filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("up-"));
+        let up = fs::read_dir("/w/s")
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("up-"));
         (up.count() == attempts.len()).then_some(())
     });
     let later = all_but("b").replace("[Action::\"FileOpen\",", "[Action::\"ProcessExec\", Action::\"FileOpen\",");
@@ -211,7 +219,9 @@ unless {{ resource in [File::"/w/s/both", File::"/w/s/turn"] }};
     let attempts: Vec<Attempt> = (0..READERS).map(|reader| Attempt::new(format!("reader-{reader}"), watch)).collect();
     let running = plan.start_attempts(&attempts, true);
     await_some("all readers", || {
-        let up = fs::read_dir("/w/s").unwrap().filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("up-"));
+        let up = fs::read_dir("/w/s")
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("up-"));
         (up.count() == READERS).then_some(())
     });
     for number in 1..=RELOADS {
@@ -272,7 +282,8 @@ fn a_descriptor_that_is_handed_over_is_asked() {
             nix::sys::socket::sendmsg::<()>(stream.as_raw_fd(), &text, &control, flags, None).unwrap();
         }
     });
-    let receive = |wanted| format!("s = socket unix SOCK_STREAM; connect $s un:/w/s/sock; send $s {wanted}; f = receive-fd $s; read $f");
+    let receive =
+        |wanted| format!("s = socket unix SOCK_STREAM; connect $s un:/w/s/sock; send $s {wanted}; f = receive-fd $s; read $f");
     let attempts = [Attempt::new("file", receive("a")), Attempt::new("pipe", receive("p"))];
     let alone = ground::ungoverned(&attempts);
     assert_eq!(errnos(&alone), [0, 0], "{alone:?}");

@@ -40,7 +40,7 @@ impl Type {
 }
 
 /// Parsed BTF.
-pub struct Btf {
+pub(super) struct Btf {
     types: Vec<Type>,
     section: Vec<u8>,
     strings: Vec<u8>,
@@ -53,7 +53,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 
 impl Btf {
     /// Parses `bytes`, the content of `/sys/kernel/btf/vmlinux`.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
         Self::try_parse(bytes).ok_or(EnforceError::Btf("it ends early or has an unknown type"))
     }
 
@@ -111,12 +111,12 @@ impl Btf {
     }
 
     /// Whether the kernel has a function of this name.
-    pub fn has_function(&self, name: &str) -> bool {
+    pub(super) fn has_function(&self, name: &str) -> bool {
         self.by_name.contains_key(&(true, name.to_owned()))
     }
 
     /// Byte offset of `path` (members separated by dots) in `structure`.
-    pub fn offset(&self, structure: &str, path: &str) -> Option<u32> {
+    pub(super) fn offset(&self, structure: &str, path: &str) -> Option<u32> {
         let mut found = self.resolve(*self.by_name.get(&(false, structure.to_owned()))?)?;
         let mut bits = 0;
         for name in path.split('.') {
@@ -156,7 +156,7 @@ impl Btf {
     }
 
     /// Position of the first parameter of `function` that points to `structure`.
-    pub fn parameter(&self, function: &str, structure: &str) -> Option<u32> {
+    pub(super) fn parameter(&self, function: &str, structure: &str) -> Option<u32> {
         let function = self.resolve(*self.by_name.get(&(true, function.to_owned()))?)?;
         let prototype = self.resolve(function.size_or_type)?;
         (0..prototype.count()).find_map(|i| {

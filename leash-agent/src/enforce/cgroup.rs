@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::error::{EnforceError, Result};
 
 /// The mount point of cgroup v2.
-pub fn mount_point() -> Option<PathBuf> {
+pub(super) fn mount_point() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     mounts.lines().find_map(|line| {
         let (before, after) = line.split_once(" - ")?;
@@ -16,7 +16,7 @@ pub fn mount_point() -> Option<PathBuf> {
 }
 
 /// A cgroup's number and depth, as the kernel's helper counts them.
-pub struct Place {
+pub(super) struct Place {
     /// The cgroup's id: the inode number of its directory.
     pub id: u64,
     /// Its depth; the root's is 0.
@@ -25,7 +25,7 @@ pub struct Place {
 
 impl Place {
     /// Finds the cgroup at `path`.
-    pub fn of(path: &Path) -> Result<Self> {
+    pub(super) fn of(path: &Path) -> Result<Self> {
         let none = || EnforceError::NoCgroup(path.to_owned());
         let path = path.canonicalize().map_err(|_| none())?;
         let root = mount_point().ok_or_else(none)?;
@@ -40,14 +40,14 @@ impl Place {
 }
 
 /// Whether process `pid` is in the cgroup itself.
-pub fn holds(path: &Path, pid: u32) -> Result<bool> {
+pub(super) fn holds(path: &Path, pid: u32) -> Result<bool> {
     let list = path.join("cgroup.procs");
     let processes = fs::read_to_string(&list).map_err(EnforceError::io("read", &list))?;
     Ok(processes.lines().any(|line| line.parse() == Ok(pid)))
 }
 
 /// Whether the cgroup or one below it has processes. What can't be read is taken to have some.
-pub fn is_populated(path: &Path) -> bool {
+pub(super) fn is_populated(path: &Path) -> bool {
     match fs::read_to_string(path.join("cgroup.events")) {
         Ok(events) => !events.lines().any(|line| line == "populated 0"),
         Err(error) => error.kind() != std::io::ErrorKind::NotFound,
@@ -55,7 +55,7 @@ pub fn is_populated(path: &Path) -> bool {
 }
 
 /// The same by the cgroup's id; a cgroup that is gone has none.
-pub fn is_populated_by_id(id: u64) -> bool {
+pub(super) fn is_populated_by_id(id: u64) -> bool {
     let Some(root) = mount_point() else { return true };
     find(&root, id, 0).is_some_and(|path| is_populated(&path))
 }

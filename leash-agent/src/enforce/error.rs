@@ -104,7 +104,7 @@ pub enum EnforceError {
 }
 
 /// Short for the results of this module.
-pub type Result<T> = std::result::Result<T, EnforceError>;
+pub(super) type Result<T> = std::result::Result<T, EnforceError>;
 
 impl EnforceError {
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {

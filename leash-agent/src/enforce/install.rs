@@ -18,7 +18,7 @@ use super::error::{EnforceError, Result};
 use super::{layout, sys};
 
 /// The eBPF object, aligned as its parser wants it.
-pub static OBJECT: &[u8] =
+pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(env!("LEASH_BPF_OBJECT", "the eBPF object isn't built: run `cargo xtask build`"));
 
 const BPFFS: &str = "/sys/fs/bpf";
@@ -31,11 +31,11 @@ const OPTIONAL: &[&str] = &["file_truncate", "inode_set_acl", "inode_remove_acl"
 const MAPS: [&str; 10] = ["CONFIG", "SESSIONS", "COUNTERS", "CGROUPS", "IMAGES", "RINGS", "FOLD", "TASKS", "SCRATCH", "MOUNTS"];
 
 /// Held while sessions or pins change.
-pub struct Lock(#[allow(dead_code)] Flock<fs::File>);
+pub(super) struct Lock(#[allow(dead_code)] Flock<fs::File>);
 
 impl Lock {
     /// Waits for the lock.
-    pub fn take() -> Result<Self> {
+    pub(super) fn take() -> Result<Self> {
         fs::create_dir_all(RUN).map_err(EnforceError::io("create", RUN))?;
         let path = Path::new(RUN).join("lock");
         let file = fs::OpenOptions::new()
@@ -50,7 +50,7 @@ impl Lock {
 }
 
 /// The pinned maps, opened.
-pub struct Maps {
+pub(super) struct Maps {
     config: OwnedFd,
     sessions: OwnedFd,
     counters: OwnedFd,
@@ -71,7 +71,7 @@ macro_rules! accessors {
 accessors! { config sessions counters cgroups images rings fold mounts }
 
 /// The directory of this build's pins.
-pub fn directory() -> PathBuf {
+pub(super) fn directory() -> PathBuf {
     // FNV-1a: names the build, guards nothing.
     let hash =
         OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
@@ -79,7 +79,7 @@ pub fn directory() -> PathBuf {
 }
 
 /// Joins what is installed, or installs it.
-pub fn join(_lock: &Lock) -> Result<Maps> {
+pub(super) fn join(_lock: &Lock) -> Result<Maps> {
     let directory = directory();
     if !directory.is_dir() {
         install(&directory)?;
@@ -98,7 +98,7 @@ pub fn join(_lock: &Lock) -> Result<Maps> {
 }
 
 /// Removes the pins. Programs detach when the last descriptor goes.
-pub fn remove(_lock: &Lock) -> Result<()> {
+pub(super) fn remove(_lock: &Lock) -> Result<()> {
     remove_directory(&directory())
 }
 
@@ -120,7 +120,7 @@ fn pin_failed(name: &str) -> impl FnOnce(aya::pin::PinError) -> EnforceError {
 }
 
 /// The loader with everything that the object must be told.
-pub fn loader<'a>(layout: &'a [u8]) -> EbpfLoader<'a> {
+pub(super) fn loader<'a>(layout: &'a [u8]) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
     loader.allow_unsupported_maps();
     loader.override_global("LAYOUT", layout, true);
@@ -129,7 +129,7 @@ pub fn loader<'a>(layout: &'a [u8]) -> EbpfLoader<'a> {
 }
 
 /// The layout as the bytes of the object's global.
-pub fn layout_bytes(layout: &Layout) -> Vec<u8> {
+pub(super) fn layout_bytes(layout: &Layout) -> Vec<u8> {
     // SAFETY: a structure of integers in C layout, without holes.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(layout).cast::<u8>(), size_of::<Layout>()) }.to_vec()
 }
@@ -174,7 +174,7 @@ fn load_and_pin(btf: &Btf, layout: &[u8], directory: &Path) -> Result<()> {
 }
 
 /// Loads and attaches one program.
-pub fn attach(program: &mut Lsm, hook: &str, btf: &AyaBtf) -> Result<FdLink> {
+pub(super) fn attach(program: &mut Lsm, hook: &str, btf: &AyaBtf) -> Result<FdLink> {
     let refused = |source| EnforceError::Program { hook: hook.to_owned(), source: Box::new(source) };
     program.load(hook, btf).map_err(refused)?;
     let link = program.attach().map_err(refused)?;

@@ -9,16 +9,16 @@ use super::btf::Btf;
 use super::error::{EnforceError, Result};
 
 /// The kernel's BTF.
-pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+pub(super) const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const SYMBOLS: &str = "/proc/kallsyms";
 
 /// Reads the running kernel's BTF.
-pub fn running_btf() -> Result<Btf> {
+pub(super) fn running_btf() -> Result<Btf> {
     Btf::parse(&fs::read(VMLINUX).map_err(EnforceError::io("read", VMLINUX))?)
 }
 
 /// The layout of the running kernel, with a fresh key.
-pub fn resolve(btf: &Btf) -> Result<Layout> {
+pub(super) fn resolve(btf: &Btf) -> Result<Layout> {
     let mut at = [0; OFFSETS.len()];
     for (slot, field) in at.iter_mut().zip(OFFSETS) {
         *slot = btf
@@ -61,7 +61,7 @@ fn symbol(name: &'static str) -> Result<u64> {
 }
 
 /// A number that nobody can guess.
-pub fn random() -> Result<u64> {
+pub(super) fn random() -> Result<u64> {
     let mut key = [0; 8];
     let mut source = fs::File::open("/dev/urandom").map_err(EnforceError::io("open", "/dev/urandom"))?;
     std::io::Read::read_exact(&mut source, &mut key).map_err(EnforceError::io("read", "/dev/urandom"))?;

@@ -11,13 +11,13 @@ fn start_of(pid: &str) -> Option<u64> {
 }
 
 /// This process and its start time in clock ticks since boot.
-pub fn this_process() -> Result<(u32, u64)> {
+pub(super) fn this_process() -> Result<(u32, u64)> {
     let start =
         start_of("self").ok_or_else(|| EnforceError::io("read", "/proc/self/stat")(std::io::ErrorKind::InvalidData.into()))?;
     Ok((std::process::id(), start))
 }
 
 /// Whether that process still runs.
-pub fn is_alive(pid: u32, start: u64) -> bool {
+pub(super) fn is_alive(pid: u32, start: u64) -> bool {
     start_of(&pid.to_string()) == Some(start)
 }

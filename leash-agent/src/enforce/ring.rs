@@ -15,7 +15,7 @@ const DISCARD: u32 = 1 << 30;
 const RECORD_HEADER: u64 = 8;
 
 /// Memory of a map.
-pub struct Mapping {
+pub(super) struct Mapping {
     address: NonNull<u8>,
     length: usize,
 }
@@ -27,7 +27,7 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps `length` bytes of `map` from `offset`.
-    pub fn new(map: BorrowedFd<'_>, length: usize, offset: u64, writable: bool) -> Result<Self> {
+    pub(super) fn new(map: BorrowedFd<'_>, length: usize, offset: u64, writable: bool) -> Result<Self> {
         let failed = |source| EnforceError::Bpf { action: "map a map into memory".into(), source };
         let length = NonZeroUsize::new(length).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?.get();
         let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
@@ -43,8 +43,8 @@ impl Mapping {
     }
 
     /// The word at byte `offset`; `None` outside the mapping.
-    pub fn word(&self, offset: usize) -> Option<&AtomicU64> {
-        if offset % 8 != 0 || offset.checked_add(8)? > self.length {
+    pub(super) fn word(&self, offset: usize) -> Option<&AtomicU64> {
+        if !offset.is_multiple_of(8) || offset.checked_add(8)? > self.length {
             return None;
         }
         // SAFETY: aligned and inside the mapping, which lives as long as `self`.
@@ -60,7 +60,7 @@ impl Drop for Mapping {
 }
 
 /// One ring buffer and its reader's place.
-pub struct Ring {
+pub(super) struct Ring {
     fd: OwnedFd,
     consumer: Mapping,
     producer: Mapping,
@@ -70,7 +70,7 @@ pub struct Ring {
 
 impl Ring {
     /// A reader of the ring buffer `fd` of `size` bytes.
-    pub fn new(fd: OwnedFd, size: u32) -> Result<Self> {
+    pub(super) fn new(fd: OwnedFd, size: u32) -> Result<Self> {
         // SAFETY: a call without pointers.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as usize;
         let consumer = Mapping::new(fd.as_fd(), page, 0, true)?;
@@ -80,12 +80,12 @@ impl Ring {
     }
 
     /// For `poll(2)`.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
     /// Hands over the records that are complete, in order; returns how many there were.
-    pub fn consume(&self, mut sink: impl FnMut(&[u8])) -> usize {
+    pub(super) fn consume(&self, mut sink: impl FnMut(&[u8])) -> usize {
         let (Some(consumer), Some(producer)) = (self.consumer.word(0), self.producer.word(0)) else { return 0 };
         let mut position = consumer.load(Ordering::Acquire);
         let mut count = 0;

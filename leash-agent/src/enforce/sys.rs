@@ -12,11 +12,11 @@ use nix::libc;
 use super::error::{EnforceError, Result};
 
 /// `BPF_MAP_TYPE_…`
-pub const MAP_TYPE_ARRAY: u32 = 2;
+pub(super) const MAP_TYPE_ARRAY: u32 = 2;
 /// `BPF_MAP_TYPE_…`
-pub const MAP_TYPE_RINGBUF: u32 = 27;
+pub(super) const MAP_TYPE_RINGBUF: u32 = 27;
 /// `BPF_F_INNER_MAP`
-pub const F_INNER_MAP: u32 = 1 << 12;
+pub(super) const F_INNER_MAP: u32 = 1 << 12;
 
 fn bpf(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<libc::c_long> {
     // SAFETY: the attributes outlive the call, and callers fill in pointers to memory that does too.
@@ -39,7 +39,7 @@ fn refused(action: impl Into<String>) -> impl FnOnce(io::Error) -> EnforceError 
 }
 
 /// Makes a map.
-pub fn create_map(name: &str, map_type: u32, key: u32, value: u32, entries: u32, flags: u32) -> Result<OwnedFd> {
+pub(super) fn create_map(name: &str, map_type: u32, key: u32, value: u32, entries: u32, flags: u32) -> Result<OwnedFd> {
     let mut attributes = zeroed();
     // SAFETY: this is the arm of the union that the command reads.
     let create = unsafe { &mut attributes.__bindgen_anon_1 };
@@ -55,7 +55,7 @@ pub fn create_map(name: &str, map_type: u32, key: u32, value: u32, entries: u32,
 }
 
 /// Opens a pinned map.
-pub fn open_pinned(path: &Path) -> Result<OwnedFd> {
+pub(super) fn open_pinned(path: &Path) -> Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| EnforceError::Pin { name: path.display().to_string(), reason: "the name holds a zero byte".into() })?;
     let mut attributes = zeroed();
@@ -67,7 +67,7 @@ pub fn open_pinned(path: &Path) -> Result<OwnedFd> {
 ///
 /// # Safety
 /// Any bit pattern must be valid, and the layout must have no holes.
-pub unsafe trait Plain: Copy {}
+pub(super) unsafe trait Plain: Copy {}
 // SAFETY: integers.
 unsafe impl Plain for u32 {}
 // SAFETY: integers.
@@ -94,7 +94,7 @@ fn element<K, V>(map: BorrowedFd<'_>, key: *const K, value: *mut V) -> bpf_attr 
 }
 
 /// The value of `key`, or `None`.
-pub fn lookup<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> Result<Option<V>> {
+pub(super) fn lookup<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> Result<Option<V>> {
     let mut value = std::mem::MaybeUninit::<V>::uninit();
     match bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut element(map, key, value.as_mut_ptr())) {
         // SAFETY: the kernel wrote the value, and any bit pattern is valid.
@@ -105,12 +105,12 @@ pub fn lookup<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K) -> Result<Option
 }
 
 /// Sets the value of `key`.
-pub fn update<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, value: &V) -> Result<()> {
+pub(super) fn update<K: Plain, V: Plain>(map: BorrowedFd<'_>, key: &K, value: &V) -> Result<()> {
     update_raw(map, key, std::ptr::from_ref(value).cast())
 }
 
 /// Sets one element from memory of the map's value size.
-pub fn update_bytes<K: Plain>(map: BorrowedFd<'_>, key: &K, value: &[u64]) -> Result<()> {
+pub(super) fn update_bytes<K: Plain>(map: BorrowedFd<'_>, key: &K, value: &[u64]) -> Result<()> {
     update_raw(map, key, value.as_ptr())
 }
 
@@ -119,7 +119,7 @@ fn update_raw<K: Plain>(map: BorrowedFd<'_>, key: &K, value: *const u64) -> Resu
 }
 
 /// Removes `key` if it is there.
-pub fn delete<K: Plain>(map: BorrowedFd<'_>, key: &K) -> Result<()> {
+pub(super) fn delete<K: Plain>(map: BorrowedFd<'_>, key: &K) -> Result<()> {
     match bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut element::<K, u8>(map, key, std::ptr::null_mut())) {
         Ok(_) => Ok(()),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
@@ -128,7 +128,7 @@ pub fn delete<K: Plain>(map: BorrowedFd<'_>, key: &K) -> Result<()> {
 }
 
 /// The key after `key`, or the first.
-pub fn next_key<K: Plain>(map: BorrowedFd<'_>, key: Option<&K>) -> Result<Option<K>> {
+pub(super) fn next_key<K: Plain>(map: BorrowedFd<'_>, key: Option<&K>) -> Result<Option<K>> {
     let mut next = std::mem::MaybeUninit::<K>::uninit();
     let key = key.map_or(std::ptr::null(), std::ptr::from_ref);
     match bpf(bpf_cmd::BPF_MAP_GET_NEXT_KEY, &mut element(map, key, next.as_mut_ptr())) {
@@ -140,7 +140,7 @@ pub fn next_key<K: Plain>(map: BorrowedFd<'_>, key: Option<&K>) -> Result<Option
 }
 
 /// Runs a program `repeat` times over `data`; its return value, and the mean duration in nanoseconds.
-pub fn test_run(program: BorrowedFd<'_>, data: &[u8], repeat: u32) -> Result<(u32, u32)> {
+pub(super) fn test_run(program: BorrowedFd<'_>, data: &[u8], repeat: u32) -> Result<(u32, u32)> {
     let mut attributes = zeroed();
     // SAFETY: this is the arm of the union that the command reads.
     let test = unsafe { &mut attributes.test };

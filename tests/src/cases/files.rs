@@ -8,6 +8,7 @@ const EPERM: &[i32] = &[1];
 const EPERM_OR_EACCES: &[i32] = &[1, 13];
 
 /// Other names for the same file.
+#[rustfmt::skip] // a table, one case a line
 pub const NAMES: &[Case] = &[
     policy(1, "plain-read", "", "cat {D}/key", "FileRead", "{D}/key", "no-deny"),
     policy(1, "self-root", "", "cat /proc/self/root{D}/key", "FileRead", "{D}/key", "no-deny"),
@@ -39,6 +40,7 @@ pub const NAMES: &[Case] = &[
 ];
 
 /// Strange names.
+#[rustfmt::skip] // a table, one case a line
 pub const STRANGE: &[Case] = &[
     policy(6, "newline", "make-file {D}/a%0Ab SECRET", "cat {D}/a%0Ab", "FileRead", "{D}/a%0Ab", "no-deny"),
     policy(6, "space", "make-file {D}/%20a%20 SECRET", "cat {D}/%20a%20", "FileRead", "{D}/%20a%20", "no-deny"),
@@ -72,6 +74,7 @@ pub const STRANGE: &[Case] = &[
 ];
 
 /// Moving the file, or what lies above it, to where it is permitted.
+#[rustfmt::skip] // a table, one case a line
 pub const MOVES: &[Case] = &[
     policy(3, "link", "", "link {D}/key {W}/h; cat {W}/h", "FileLink", "{D}/key", "no-deny"),
     policy(3, "link-into", "", "link {W}/plain {D}/h", "FileLink", "{D}/h", "no-deny"),
@@ -116,6 +119,7 @@ pub const MOVES: &[Case] = &[
 ];
 
 /// Changing what is there, and making what is not.
+#[rustfmt::skip] // a table, one case a line
 pub const CHANGES: &[Case] = &[
     policy(9, "write", "", "open {D}/key O_WRONLY", "FileWrite", "{D}/key", "no-deny"),
     policy(9, "append", "", "open {R}/key O_WRONLY|O_APPEND", "FileWrite", "{R}/key", "no-modify"),
@@ -156,6 +160,7 @@ pub const CHANGES: &[Case] = &[
 ];
 
 /// Extended attributes that tmpfs has since 6.6.
+#[rustfmt::skip] // a table, one case a line
 pub const USER_ATTRIBUTES: &[Case] = &[
     policy(9, "setxattr", "", "setxattr {R}/key user.x y", "FileSetAttributes", "{R}/key", "no-modify"),
     policy(9, "lsetxattr", "", "lsetxattr {R}/key user.x y", "FileSetAttributes", "{R}/key", "no-modify"),
@@ -166,6 +171,7 @@ pub const USER_ATTRIBUTES: &[Case] = &[
 ];
 
 /// Changing what a path means.
+#[rustfmt::skip] // a table, one case a line
 pub const MOUNTS: &[Case] = &[
     container(5, "chroot", "chroot {D}; cat /key", EPERM),
     container(5, "bind-mount", "unshare CLONE_NEWNS; mount none / '' MS_REC|MS_PRIVATE; mount {D} {W}/sub '' MS_BIND; cat {W}/sub/key", EPERM),

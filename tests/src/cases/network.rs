@@ -4,6 +4,7 @@ use super::{always, policy};
 use crate::case::Case;
 
 /// Ways to reach an address that may not be reached.
+#[rustfmt::skip] // a table, one case a line
 pub const ADDRESSES: &[Case] = &[
     policy(27, "tcp4", "", "s = socket inet SOCK_STREAM; connect $s in:{4}:{PORT}", "NetworkConnect", "{4}:{PORT}/tcp", "no-net"),
     policy(27, "tcp6", "", "s = socket inet6 SOCK_STREAM; connect $s in6:[{6}]:{PORT}", "NetworkConnect", "[{6}]:{PORT}/tcp", "no-net"),
@@ -73,6 +74,7 @@ pub const ADDRESSES: &[Case] = &[
 ];
 
 /// Kinds of sockets that policies speak of by family and protocol.
+#[rustfmt::skip] // a table, one case a line
 pub const FAMILIES: &[Case] = &[
     policy(28, "netlink", "", "socket netlink SOCK_RAW {NETLINK}", "SocketCreate", "netlink/kobject_uevent", "no-sockets"),
     always(28, "netlink-audit", "", "socket netlink SOCK_RAW NETLINK_AUDIT", "SocketCreate", "netlink/audit", "only usual"),
@@ -87,6 +89,7 @@ pub const FAMILIES: &[Case] = &[
 ];
 
 /// Unix sockets.
+#[rustfmt::skip] // a table, one case a line
 pub const UNIX: &[Case] = &[
     policy(27, "unix-stream", "", "s = socket unix SOCK_STREAM; connect $s un:{S}/stream", "NetworkConnect", "{S}/stream", "no-unix"),
     policy(27, "unix-root", "", "s = socket unix SOCK_STREAM; connect $s un:/proc/self/root{S}/stream", "NetworkConnect", "{S}/stream", "no-unix"),

@@ -6,6 +6,7 @@ use crate::case::Case;
 const GAIN: &str = "the new name would allow";
 
 /// Ways to run what may not be run.
+#[rustfmt::skip] // a table, one case a line
 pub const PROGRAMS: &[Case] = &[
     policy(16, "exec", "", "exec {X}/prog say", "ProcessExec", "{X}/prog", "no-exec"),
     policy(16, "exec-root", "", "exec /proc/self/root{X}/prog say", "ProcessExec", "{X}/prog", "no-exec"),

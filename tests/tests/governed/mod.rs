@@ -8,18 +8,18 @@ use std::{env, fs};
 use serde_json::Value;
 
 /// The binary under test.
-pub fn leash() -> PathBuf {
+pub(crate) fn leash() -> PathBuf {
     PathBuf::from(env::var_os("LEASH_BIN").expect("LEASH_BIN names the leash binary under test"))
 }
 
 /// The directory of this package, where the fixtures are.
-pub fn fixtures() -> PathBuf {
+pub(crate) fn fixtures() -> PathBuf {
     env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
 /// Starts a session that idles until this test program ends. The kernel's programs stay loaded meanwhile: on an emulated processor
 /// the verifier takes half a minute over them.
-pub fn keep_loaded() {
+pub(crate) fn keep_loaded() {
     use std::process::{Child, Command, Stdio};
     use std::sync::OnceLock;
     static IDLE: OnceLock<(Child, tempfile::TempDir)> = OnceLock::new();
@@ -39,13 +39,13 @@ pub fn keep_loaded() {
 }
 
 /// A directory that no profile knows of, as a developer's projects are in, removed at the end.
-pub fn scratch() -> tempfile::TempDir {
+pub(crate) fn scratch() -> tempfile::TempDir {
     fs::create_dir_all("/srv").expect("/srv can be made");
     tempfile::Builder::new().prefix("leash-").tempdir_in("/srv").expect("a directory below /srv")
 }
 
 /// A command that starts another where `home` is root's home directory: policies believe the user database, not `$HOME`.
-pub fn at_home(home: &Path, directory: &Path) -> Command {
+pub(crate) fn at_home(home: &Path, directory: &Path) -> Command {
     let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd is readable");
     let lines = users.lines().map(|line| {
         let mut fields: Vec<String> = line.split(':').map(str::to_owned).collect();
@@ -62,36 +62,36 @@ pub fn at_home(home: &Path, directory: &Path) -> Command {
 }
 
 /// The log of one session.
-pub struct Log {
+pub(crate) struct Log {
     records: Vec<Value>,
 }
 
 impl Log {
-    pub fn read(path: &Path) -> Self {
+    pub(crate) fn read(path: &Path) -> Self {
         let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("no log at {}: {error}", path.display()));
         let records = text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in `{line}`")));
         Self { records: records.collect() }
     }
 
     /// The one record of this type (`session_start`, `session_end`).
-    pub fn only(&self, kind: &str) -> &Value {
+    pub(crate) fn only(&self, kind: &str) -> &Value {
         let found: Vec<&Value> = self.records.iter().filter(|record| record["type"] == kind).collect();
         assert_eq!(found.len(), 1, "records of type {kind}");
         found[0]
     }
 
     /// What the policies would deny or did deny.
-    pub fn denials(&self) -> Vec<&Value> {
+    pub(crate) fn denials(&self) -> Vec<&Value> {
         self.records.iter().filter(|record| record["verdict"] == "deny").collect()
     }
 
     /// Denials of this action on this resource.
-    pub fn denials_of(&self, action: &str, resource: &str) -> Vec<&Value> {
+    pub(crate) fn denials_of(&self, action: &str, resource: &str) -> Vec<&Value> {
         self.denials().into_iter().filter(|record| record["action"] == action && resource_text(record) == resource).collect()
     }
 
     /// One line for each denial, for people who read a failed test.
-    pub fn denials_text(&self) -> String {
+    pub(crate) fn denials_text(&self) -> String {
         let mut lines: Vec<String> = self.denials().into_iter().map(describe).collect();
         lines.sort();
         lines.dedup();
@@ -100,18 +100,18 @@ impl Log {
 }
 
 /// A record's resource: its path, or `address:port`.
-pub fn resource_text(record: &Value) -> String {
+pub(crate) fn resource_text(record: &Value) -> String {
     let resource = &record["resource"];
     let text = |name: &str| resource[name].as_str().map(str::to_owned);
     text("path").or_else(|| Some(format!("{}:{}", text("ip")?, resource["port"]))).unwrap_or_else(|| resource.to_string())
 }
 
 /// A denial in a line.
-pub fn describe(record: &Value) -> String {
+pub(crate) fn describe(record: &Value) -> String {
     format!("{} {} by {} because of {}", record["action"], resource_text(record), record["exe"], record["policies"])
 }
 
 /// Whether the policy is among those that decided.
-pub fn names_policy(record: &Value, policy: &str) -> bool {
+pub(crate) fn names_policy(record: &Value, policy: &str) -> bool {
     record["policies"].as_array().is_some_and(|policies| policies.iter().any(|found| found == policy))
 }

@@ -60,13 +60,10 @@ pub(crate) fn operate(operation: &str, w: &Words, context: &mut Context) -> Opti
             call(libc::SYS_linkat, [w.int(0).into(), (&path(1)).into(), w.int(2).into(), (&path(3)).into(), w.int(4).into()])
         }
         "rename" => call(libc::SYS_rename, [(&path(0)).into(), (&path(1)).into()]),
-        "renameat2" => {
-            call(libc::SYS_renameat2, [CWD.into(), (&path(0)).into(), CWD.into(), (&path(1)).into(), w.int(2).into()])
+        "renameat2" => call(libc::SYS_renameat2, [CWD.into(), (&path(0)).into(), CWD.into(), (&path(1)).into(), w.int(2).into()]),
+        "renameat" => {
+            call(libc::SYS_renameat2, [w.int(0).into(), (&path(1)).into(), w.int(2).into(), (&path(3)).into(), w.int(4).into()])
         }
-        "renameat" => call(
-            libc::SYS_renameat2,
-            [w.int(0).into(), (&path(1)).into(), w.int(2).into(), (&path(3)).into(), w.int(4).into()],
-        ),
         "chmod" => call(libc::SYS_chmod, [(&path(0)).into(), w.int(1).into()]),
         "fchmod" => call(libc::SYS_fchmod, [w.int(0).into(), w.int(1).into()]),
         "chown" => call(libc::SYS_chown, [(&path(0)).into(), own_uid().into(), own_gid().into()]),

@@ -150,10 +150,7 @@ fn send_message(w: &Words, many: bool) -> Answer {
 
 fn receive(fd: i64, context: &mut Context) -> Answer {
     let mut buffer = [0u8; 4096];
-    let count = call(
-        libc::SYS_recvfrom,
-        [fd.into(), buffer.as_mut_slice().into(), 4096.into(), 0.into(), 0.into(), 0.into()],
-    )?;
+    let count = call(libc::SYS_recvfrom, [fd.into(), buffer.as_mut_slice().into(), 4096.into(), 0.into(), 0.into(), 0.into()])?;
     context.data.extend_from_slice(&buffer[..count as usize]);
     Ok(count)
 }

@@ -32,7 +32,7 @@ impl Words {
     pub(crate) fn int(&self, index: usize) -> i64 {
         match self.text(index) {
             "" => 0,
-            text => text.split('|').map(|word| files::constant(word)).fold(0, |sum, value| sum | value),
+            text => text.split('|').map(files::constant).fold(0, |sum, value| sum | value),
         }
     }
 

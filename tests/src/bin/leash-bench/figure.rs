@@ -27,13 +27,7 @@ impl Figure {
 
     /// Something that holds or doesn't: 1 or 0.
     pub(crate) fn holds(figure: impl Into<String>, holds: bool) -> Self {
-        Self {
-            figure: figure.into(),
-            value: f64::from(u8::from(holds)),
-            unit: "holds",
-            reach: "1".to_owned(),
-            met: Some(holds),
-        }
+        Self { figure: figure.into(), value: f64::from(u8::from(holds)), unit: "holds", reach: "1".to_owned(), met: Some(holds) }
     }
 }
 

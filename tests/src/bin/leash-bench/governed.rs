@@ -28,7 +28,8 @@ struct Bench<'a> {
 /// All figures of this kernel.
 pub(crate) fn figures(leash: &Path, opens: u64) -> anyhow::Result<Vec<Figure>> {
     let temporary = |parent: &str| tempfile::Builder::new().prefix("leash-bench-").tempdir_in(parent);
-    let bench = Bench { leash, directory: temporary("/var/tmp")?, outside: temporary("/var/lib")?, this: std::env::current_exe()? };
+    let bench =
+        Bench { leash, directory: temporary("/var/tmp")?, outside: temporary("/var/lib")?, this: std::env::current_exe()? };
     let mut figures = Vec::new();
     bench.open_close(&mut figures)?;
     bench.reload(&mut figures)?;
@@ -78,9 +79,7 @@ impl Bench<'_> {
         let file = "/usr/share/common-licenses/Apache-2.0";
         let iterations = PAIRS.to_string();
         let workload = ["loop", file, &iterations];
-        let free = || -> anyhow::Result<f64> {
-            Ok(Self::output(Command::new(&self.this).args(workload))?.trim().parse()?)
-        };
+        let free = || -> anyhow::Result<f64> { Ok(Self::output(Command::new(&self.this).args(workload))?.trim().parse()?) };
         let governed = |policy: &Path| -> anyhow::Result<f64> {
             let log = self.path("open-close.jsonl");
             let nanoseconds = Self::output(&mut self.run(policy, &log, &workload))?.trim().parse()?;
@@ -106,9 +105,24 @@ impl Bench<'_> {
                 }
             }
         }
-        figures.push(Figure::at_most("open+close, enforcing 10 rules, over no LSM program", median(&mut ten_over), "ratio", 1.25));
-        figures.push(Figure::at_most("open+close, enforcing 10,000 rules, over no LSM program", median(&mut many_over), "ratio", 1.25));
-        figures.push(Figure::at_most("open+close outside every session, over no LSM program", median(&mut outside_over), "ratio", 1.05));
+        figures.push(Figure::at_most(
+            "open+close, enforcing 10 rules, over no LSM program",
+            median(&mut ten_over),
+            "ratio",
+            1.25,
+        ));
+        figures.push(Figure::at_most(
+            "open+close, enforcing 10,000 rules, over no LSM program",
+            median(&mut many_over),
+            "ratio",
+            1.25,
+        ));
+        figures.push(Figure::at_most(
+            "open+close outside every session, over no LSM program",
+            median(&mut outside_over),
+            "ratio",
+            1.05,
+        ));
         Ok(())
     }
 
@@ -119,7 +133,7 @@ impl Bench<'_> {
         }
         let policy = self.write("reload.cedar", &reload_rules(directory, false))?;
         let mut command = self.run(&policy, &self.path("reload.jsonl"), &["flip", directory]);
-        let mut session = Waiting::start(&mut command, "ready")?;
+        let session = Waiting::start(&mut command, "ready")?;
         self.write("reload.cedar", &reload_rules(directory, true))?;
         let asked_ns = monotonic_ns()?;
         nix::sys::signal::kill(session.pid()?, nix::sys::signal::Signal::SIGHUP)?;
@@ -142,36 +156,31 @@ impl Bench<'_> {
         )?;
         let log = self.path("accounting.jsonl");
         let each = (opens / 4).to_string();
-        let opened: Opened = serde_json::from_str(&Self::output(&mut self.run(&policy, &log, &["opens", directory, "4", &each]))?)?;
+        let opened: Opened =
+            serde_json::from_str(&Self::output(&mut self.run(&policy, &log, &["opens", directory, "4", &each]))?)?;
         let (mut allowed, mut denied, mut end) = (0, 0, None);
         for line in BufReader::new(std::fs::File::open(&log)?).lines() {
-            let record: serde_json::Value = serde_json::from_str(&line?)?;
-            let count = record["count"].as_u64().unwrap_or(0);
-            match record["verdict"].as_str() {
-                Some("allow") => allowed += count,
-                Some("deny") if record["policies"] == serde_json::json!(["denied"]) => denied += count,
-                Some("deny") => bail!("an unexpected denial: {record}"),
+            let record: Record = serde_json::from_str(&line?)?;
+            match record.verdict.as_deref() {
+                Some("allow") => allowed += record.count,
+                Some("deny") if record.policies == serde_json::json!(["denied"]) => denied += record.count,
+                Some("deny") => bail!("an unexpected denial, by {}", record.policies),
                 _ => {}
             }
-            if record["type"] == "session_end" {
-                end = Some(record["totals"].clone());
-            }
+            end = end.or(record.totals);
         }
         let end = end.context("the log has no `session_end`")?;
-        let total = |verdict: &str, what: &str| end[verdict][what].as_u64().with_context(|| format!("no totals.{verdict}.{what}"));
         let mut exact = true;
-        for verdict in ["allow", "deny"] {
-            let performed = total(verdict, "performed")?;
-            exact &= performed == total(verdict, "recorded")? + total(verdict, "folded")? + total(verdict, "dropped")?;
-            exact &= performed >= if verdict == "allow" { opened.allowed } else { opened.denied };
+        for (counts, opened) in [(&end.allow, opened.allowed), (&end.deny, opened.denied)] {
+            exact &= counts.performed == counts.recorded + counts.folded + counts.dropped && counts.performed >= opened;
         }
-        exact &= total("allow", "performed")? == allowed + total("allow", "dropped")?;
+        exact &= end.allow.performed == allowed + end.allow.dropped;
         figures.push(Figure::holds(format!("{opens} opens by four processes: performed = recorded + folded + dropped"), exact));
         figures.push(Figure::holds(
             format!("{opens} opens by four processes: each of {} denials logged", opened.denied),
-            denied == opened.denied && total("deny", "dropped")? == 0,
+            denied == opened.denied && end.deny.dropped == 0,
         ));
-        figures.push(Figure::reported("allowed records dropped and counted", total("allow", "dropped")? as f64, "records"));
+        figures.push(Figure::reported("allowed records dropped and counted", end.allow.dropped as f64, "records"));
         Ok(())
     }
 
@@ -186,7 +195,17 @@ impl Bench<'_> {
             leash.push(start.elapsed().as_secs_f64() * 1e3);
             std::fs::remove_file(log)?;
             let start = Instant::now();
-            Self::output(Command::new("bwrap").args(["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all", "true"]))?;
+            Self::output(Command::new("bwrap").args([
+                "--ro-bind",
+                "/",
+                "/",
+                "--dev",
+                "/dev",
+                "--proc",
+                "/proc",
+                "--unshare-all",
+                "true",
+            ]))?;
             bwrap.push(start.elapsed().as_secs_f64() * 1e3);
         }
         let (leash, bwrap) = (median(&mut leash), median(&mut bwrap));
@@ -199,9 +218,39 @@ impl Bench<'_> {
         let mut session = Waiting::start(&mut command, "ready")?;
         let kilobytes = resident_kilobytes(session.child.id())?;
         session.stop()?;
-        figures.push(Figure::reported("memory of the daemon with one session (Leash's own processes)", kilobytes / 1024.0, "MiB"));
+        figures.push(Figure::reported(
+            "memory of the daemon with one session (Leash's own processes)",
+            kilobytes / 1024.0,
+            "MiB",
+        ));
         Ok(())
     }
+}
+
+/// What the accounting reads of a record of the log.
+#[derive(serde::Deserialize)]
+struct Record {
+    verdict: Option<String>,
+    #[serde(default)]
+    policies: serde_json::Value,
+    #[serde(default)]
+    count: u64,
+    totals: Option<Totals>,
+}
+
+/// The totals of `session_end`.
+#[derive(serde::Deserialize)]
+struct Totals {
+    allow: Counts,
+    deny: Counts,
+}
+
+#[derive(serde::Deserialize)]
+struct Counts {
+    performed: u64,
+    recorded: u64,
+    folded: u64,
+    dropped: u64,
 }
 
 /// Resident memory of `pid` and of those of its children that run the same program, in KiB.

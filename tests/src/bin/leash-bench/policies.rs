@@ -33,8 +33,14 @@ pub(crate) fn probe_path() -> String {
 /// 1,000 policies of which one decides `flips`: forbidden or permitted.
 pub(crate) fn reload_rules(directory: &str, forbid_flips: bool) -> String {
     let mut text = path_rules(996);
-    let _ = writeln!(text, r#"@id("denied") forbid (principal, action == Action::"FileRead", resource == File::"{directory}/denied");"#);
+    let _ = writeln!(
+        text,
+        r#"@id("denied") forbid (principal, action == Action::"FileRead", resource == File::"{directory}/denied");"#
+    );
     let verb = if forbid_flips { "forbid" } else { "permit" };
-    let _ = writeln!(text, r#"@id("flips") {verb} (principal, action == Action::"FileRead", resource == File::"{directory}/flips");"#);
+    let _ = writeln!(
+        text,
+        r#"@id("flips") {verb} (principal, action == Action::"FileRead", resource == File::"{directory}/flips");"#
+    );
     text
 }
