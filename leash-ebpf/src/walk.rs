@@ -25,6 +25,8 @@ const SB_KERNMOUNT: u64 = 1 << 22;
 const MAGIC_PIPE: u64 = 0x5049_5045;
 const MAGIC_ANONYMOUS: u64 = 0x0904_1934;
 const MAGIC_SOCKET: u64 = 0x534f_434b;
+/// `PID_FS_MAGIC`: descriptors of processes, since 6.9.
+const MAGIC_PROCESS: u64 = 0x5049_4446;
 
 /// Bounds an index into a path.
 pub const PATH_MASK: u32 = MAX_PATH_BYTES as u32 - 1;
@@ -198,10 +200,10 @@ pub fn is_on_behalf() -> bool {
 }
 
 /// Whether an object without a path is one that only descriptors reach, and that holds no file's bytes: a pipe, a socket, an
-/// event or poll descriptor.
+/// event or poll descriptor, a process.
 #[inline(always)]
 pub fn is_anonymous(inode: u64) -> bool {
     let superblock: u64 = read(member!(inode, inode_sb));
     let magic: u64 = read(member!(superblock, sb_magic));
-    magic == MAGIC_PIPE || magic == MAGIC_ANONYMOUS || magic == MAGIC_SOCKET
+    magic == MAGIC_PIPE || magic == MAGIC_ANONYMOUS || magic == MAGIC_SOCKET || magic == MAGIC_PROCESS
 }
