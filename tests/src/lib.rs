@@ -9,5 +9,6 @@ pub mod attempt;
 pub mod case;
 pub mod cases;
 pub mod ground;
+pub mod keeper;
 pub mod random;
 pub mod session;

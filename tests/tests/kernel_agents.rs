@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use governed::{Log, describe, fixtures, leash, names_policy, resource_text, scratch};
+use leash_tests::keeper::keep_loaded;
 use serde::Deserialize;
 
 /// What `run.py` reports.
@@ -47,6 +48,7 @@ fn run(agent: &str, directory: &Path, leash_args: Option<&[&str]>) -> Report {
     let mut command = Command::new("/usr/bin/python3");
     command.arg(fixtures().join("agents/run.py")).args(["--throw-away", "--agent", agent, "--dir"]).arg(directory);
     if let Some(arguments) = leash_args {
+        keep_loaded();
         command.arg("--leash").arg(leash()).arg("--").args(arguments);
     }
     let output = command.output().expect("python3 starts");

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use governed::{Log, keep_loaded, leash, names_policy, scratch};
+use governed::{Log, leash, names_policy, scratch};
+use leash_tests::keeper::keep_loaded;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;

@@ -10,7 +10,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use governed::{keep_loaded, leash, scratch};
+use governed::{leash, scratch};
+use leash_tests::keeper::keep_loaded;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::pty::{Winsize, openpty};

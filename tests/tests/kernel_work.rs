@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use std::{env, fs};
 
 use governed::{Log, at_home, fixtures, leash, scratch};
+use leash_tests::keeper::keep_loaded;
 
 /// A fresh copy of a project of `tests/work`.
 fn project(name: &str, directory: &Path) -> PathBuf {
@@ -42,6 +43,7 @@ fn work(name: &str, home: Option<PathBuf>) {
     let output = command.arg("run.sh").current_dir(workspace).output().expect("sh starts");
     assert_done(&output, "by itself");
 
+    keep_loaded();
     let workspace = project(name, &governed);
     let log = directory.path().join("log.jsonl");
     let mut command = at_home(&home, directory.path());

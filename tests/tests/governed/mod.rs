@@ -17,27 +17,6 @@ pub(crate) fn fixtures() -> PathBuf {
     env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
 }
 
-/// Starts a session that idles until this test program ends. The kernel's programs stay loaded meanwhile: on an emulated processor
-/// the verifier takes half a minute over them.
-pub(crate) fn keep_loaded() {
-    use std::process::{Child, Command, Stdio};
-    use std::sync::OnceLock;
-    static IDLE: OnceLock<(Child, tempfile::TempDir)> = OnceLock::new();
-    IDLE.get_or_init(|| {
-        let dir = scratch();
-        let policy = dir.path().join("p.cedar");
-        fs::write(&policy, "permit (principal, action, resource);").expect("a policy");
-        let mut idle = Command::new(leash());
-        idle.args(["-q", "run", "--policy"]).arg(policy).arg("--log").arg(dir.path().join("log.jsonl"));
-        idle.arg("--workspace").arg(dir.path()).args(["--", "sh", "-c", "echo ready; cat"]);
-        let mut child = idle.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("leash starts");
-        let mut ready = [0; 6];
-        let stdout = child.stdout.as_mut().expect("a pipe");
-        std::io::Read::read_exact(stdout, &mut ready).expect("the idle session starts");
-        (child, dir)
-    });
-}
-
 /// A directory that no profile knows of, as a developer's projects are in, removed at the end.
 pub(crate) fn scratch() -> tempfile::TempDir {
     fs::create_dir_all("/srv").expect("/srv can be made");
