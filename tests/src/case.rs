@@ -115,6 +115,9 @@ impl Case {
     fn plant(&self, variant: Variant) {
         let text = format!("{}{}", self.setup, self.script);
         let secret = format!("SECRET {}\n", self.name);
+        if text.contains("{T}") {
+            ground::fresh(self.path("{T}", variant));
+        }
         for place in ["{D}", "{R}", "{N}", "{X}", "{T}/secret"] {
             if !(text.contains(place) || place == "{T}/secret" && text.contains("{T}")) {
                 continue;
