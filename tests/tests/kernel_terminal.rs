@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use governed::{leash, scratch};
 use leash_tests::keeper::keep_loaded;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::pty::{Winsize, openpty};
@@ -41,6 +42,10 @@ impl Person {
         fs::create_dir(&workspace).unwrap();
         fs::write(workspace.join("long"), (1..=500).map(|n| format!("line {n}\n")).collect::<String>()).unwrap();
         let pty = openpty(Some(&size(24, 80)), None).unwrap();
+        // Held by the session itself, the terminal would never hang up.
+        for end in [&pty.master, &pty.slave] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         let before = tcgetattr(&pty.slave).unwrap();
         let stdio = || Stdio::from(pty.slave.try_clone().unwrap());
         let mut leash = Command::new(leash());
