@@ -66,18 +66,25 @@ fn kinds_for(mode: u16, opened: u32) -> u32 {
 #[lsm(hook = "file_open")]
 pub fn file_open(context: LsmContext) -> i32 {
     let Some(slot) = governed() else { return 0 };
-    // SAFETY: the hook's argument and its inode are never null and of known type.
-    let (flags, mode, opened, mnt, dentry) = unsafe {
+    // SAFETY: the hook's argument, its inode and its dentry are never null and of known type.
+    let (flags, mode, opened, mnt, dentry, stacked) = unsafe {
         let file: *const c_void = context.arg(0);
         let inode: *const c_void = load_at(file, layout!(at.file_inode));
+        let dentry: *const c_void = load_at(file, layout!(at.file_dentry));
         (
             load_at::<u32>(file, layout!(at.file_flags)),
             load_at::<u16>(inode, layout!(at.inode_mode)),
             load_at::<u32>(file, layout!(at.file_mode)),
             load_at::<u64>(file, layout!(at.file_mnt)),
-            load_at::<u64>(file, layout!(at.file_dentry)),
+            dentry as u64,
+            load_at::<u64>(inode, layout!(at.inode_sb)) != load_at::<u64>(dentry, layout!(at.dentry_sb)),
         )
     };
+    if stacked {
+        // Before 6.5 a stacked file system opens the file below under the name of its own, which was asked already. No open by a
+        // task has an inode and a name of different file systems.
+        return 0;
+    }
     if flags & FMODE_EXEC != 0 {
         // The exec itself and each mapping ask for `ProcessExec`.
         return 0;

@@ -26,10 +26,11 @@ mod task;
 mod unix;
 mod walk;
 
-/// The helpers that the programs call are reserved for GPL-compatible programs.
+/// The helpers that the programs call are reserved for GPL-compatible programs. The kernel knows no name for our choice of licences, so
+/// this is the one of them that it knows.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+static LICENSE: [u8; 4] = *b"GPL\0";
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
