@@ -77,6 +77,9 @@ impl Kind {
     /// How many kinds there are.
     pub const COUNT: usize = Self::ALL.len();
 
+    /// The kinds, a bit a kind, that give an object a further name.
+    pub const MOVES: u32 = Self::FileRename.bit() | Self::FileLink.bit();
+
     /// The uses, a bit a kind, that a regular file's *name* decides later: whoever moves or links a file to another name must
     /// gain none of them. `FileLink`, `FileRename` and `FileDelete` are not among them: they are asked when they happen.
     pub const LATER_USE_FILE: u32 =

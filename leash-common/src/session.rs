@@ -149,6 +149,13 @@ pub struct WalkState {
     pub slot: u32,
     /// 1 if no rename came between.
     pub settled: u32,
+    /// The current dentry's parent, name and inode as they lie in the kernel's memory.
+    pub node: [u64; WalkState::NODE_WORDS],
+}
+
+impl WalkState {
+    /// Words of [`Self::node`].
+    pub const NODE_WORDS: usize = 8;
 }
 
 /// The state of a pass over a path, for the same reason.
@@ -207,26 +214,24 @@ pub struct Scratch {
     pub port: u32,
     /// An endpoint's `Protocol`.
     pub protocol: u32,
-    /// `Kind`s whose answer is deny for `override_cause`, a bit a kind.
-    pub override_kinds: u32,
-    /// See `override_kinds`.
-    pub override_cause: u32,
     /// 1 if the acting program is the one that is about to run: the first exec of a session.
     pub exe_is_path: u32,
+    /// Why an object may not get the name of each area, a `Cause`; 0 if it may.
+    pub gained: [u32; 2],
     /// Hash of the acting program's path.
     pub exe_hash: u64,
-    /// Epoch of the image that decides this question, see [`EPOCH_WORD`].
+    /// Epoch of the image that decides this question, see [`EPOCH_WORD`]; 0 while none does.
     pub epoch: u64,
     /// Generation of that image.
     pub generation: u32,
     /// 1 if that image is enforced.
     pub enforce: u32,
-    /// Row of the object.
-    pub accept: u32,
     /// Class of the acting program.
     pub class: u32,
-    /// A leaf of the tables for each kind that is asked.
-    pub leaf: [u32; Kind::COUNT],
+    /// Keeps the layout without holes.
+    pub reserved: u32,
+    /// For each area, a leaf of the tables for each kind that is asked.
+    pub leaf: [[u32; Kind::COUNT]; 2],
     /// See [`WalkState`].
     pub walk: WalkState,
     /// See [`ScanState`].

@@ -6,7 +6,7 @@ use aya_ebpf::programs::LsmContext;
 use leash_common::event::Cause;
 use leash_common::kind::Kind;
 
-use crate::decide::leash_judge;
+use crate::decide::judge;
 use crate::kernel::{argument, layout, member, read};
 use crate::scratch::{claim, none_left, verdict};
 use crate::session::governed;
@@ -32,7 +32,7 @@ fn ask_dentry(context: &impl EbpfContext, position: u32) -> i32 {
         claim.release();
         return 0;
     }
-    let denied = leash_judge(claim.index, 0, kinds);
+    let denied = judge(&claim, kinds);
     claim.release();
     verdict(denied)
 }

@@ -1,26 +1,23 @@
 //! The decision: from a claimed scratch slot to the answer of the session's tables, one record for each question.
 //!
 //! It is cut into global functions, which the verifier proves one by one for any argument. Each looks the image up anew and
-//! checks that it is the one the decision began with; if a reload came between, the decision starts over.
+//! checks that it is the one the decision began with; if a reload came between, the whole decision starts over, both names of a
+//! rename or link included.
 
-use core::mem::offset_of;
 use core::ptr::NonNull;
 
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use leash_common::event::Cause;
 use leash_common::kind::Kind;
 use leash_common::session::{Area, EPOCH_WORD, Scratch, TaskRecord, class_tag};
-use leash_common::table::{
-    Corrupt, Cursor, Image, LEAF, LEAF_ALLOW, MAGIC, MAX_PATH_BYTES, decide_row, gains_nothing, header, header_word,
-    subtree_gains_nothing, word,
-};
+use leash_common::table::{Corrupt, Image, LEAF, LEAF_ALLOW, MAGIC, MAX_PATH_BYTES, Page, decide_row, header, word};
 
 use crate::emit::leash_record;
-use crate::kernel::{bound, copy};
+use crate::gains::leash_gains;
+use crate::kernel::copy;
 use crate::maps::{IMAGES, TASKS};
-use crate::path::BACKWARDS;
 use crate::scan::{Pages, is_utf8, scan};
-use crate::scratch;
+use crate::scratch::{self, Claim};
 
 /// Decisions that are begun before a policy that keeps changing is taken for none.
 const MAX_ATTEMPTS: u32 = 4;
@@ -28,125 +25,138 @@ const MAX_ATTEMPTS: u32 = 4;
 /// The installed policy of a session, as of this moment.
 pub struct Installed {
     pub pages: Pages,
+    /// The header's page.
+    first: &'static Page,
     pub generation: u32,
     pub enforce: u32,
-    pub epoch: u64,
+    epoch: u64,
+}
+
+impl Installed {
+    /// The state that header word `head` names.
+    #[inline(always)]
+    pub fn start(&self, head: usize) -> u32 {
+        word(self.first, head as u32) as u32
+    }
 }
 
 /// What is installed for `slot`.
 #[inline(always)]
 pub fn installed(slot: u32) -> Option<Installed> {
     let pages = Pages(NonNull::from(IMAGES.get(slot)?).cast());
-    let first = pages.page(0)?;
+    // SAFETY: an image stays while a program that looked it up runs.
+    let first: &'static Page = unsafe { core::mem::transmute::<Option<&Page>, Option<&'static Page>>(pages.page(0)) }?;
     if word(first, header::MAGIC as u32) != MAGIC {
         return None;
     }
     let mode = word(first, header::GENERATION as u32);
     let epoch = word(first, EPOCH_WORD as u32);
-    Some(Installed { pages, generation: mode as u32, enforce: (mode >> 32) as u32 & 1, epoch })
+    Some(Installed { pages, first, generation: mode as u32, enforce: (mode >> 32) as u32 & 1, epoch })
 }
 
-/// The image that the decision in this slot began with, unless another is installed by now.
+/// Whether this is the image that the decision in this slot began with; the first to ask begins the decision. Returns a cause.
+///
+/// # Safety
+/// The slot must be claimed.
 #[inline(always)]
-unsafe fn same(scratch: *mut Scratch) -> Result<Pages, Cause> {
-    // SAFETY: the slot is claimed.
+pub unsafe fn same(scratch: *mut Scratch, installed: &Installed) -> u32 {
+    // SAFETY: the caller's promise.
     unsafe {
-        let Some(found) = IMAGES.get((*scratch).slot) else { return Err(Cause::NoImage) };
-        let pages = Pages(NonNull::from(found).cast());
-        let Some(first) = pages.page(0) else { return Err(Cause::CorruptImage) };
-        if word(first, EPOCH_WORD as u32) == (*scratch).epoch { Ok(pages) } else { Err(Cause::Reloaded) }
-    }
-}
-
-/// Path of area 0 or 1.
-const SOURCE_PATH: u32 = 0;
-/// Where the program's path is put, in area 0 or 1.
-const SOURCE_EXE: u32 = 2;
-
-/// One pass of the automaton that starts at header word `head` over the path that starts at `from` in `source`. The outcome is in
-/// the slot's `scan`. Returns a cause.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn leash_scan(index: u32, source: u32, head: u32, from: u32) -> u32 {
-    let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
-    // SAFETY: the caller claimed the slot; both parts of the offset are bounded.
-    unsafe {
-        let pages = match same(scratch) {
-            Ok(pages) => pages,
-            Err(cause) => return cause as u32,
-        };
-        let Ok(state) = header_word(&pages, head as usize & (header::WORDS - 1)) else { return Cause::CorruptImage as u32 };
-        let area = bound::<1>(source) * size_of::<Area>();
-        let part = bound::<1>(source >> 1) * MAX_PATH_BYTES;
-        let path = (&raw mut (*scratch).area).cast::<u8>().add(offset_of!(Area, path)).add(area).add(part);
-        match scan(&pages, state as u32, path, from, &raw mut (*scratch).scan) {
-            true => Cause::Policy as u32,
-            false => Cause::CorruptImage as u32,
+        if (*scratch).epoch == 0 {
+            (*scratch).epoch = installed.epoch;
+            (*scratch).enforce = installed.enforce;
+            (*scratch).generation = installed.generation;
+        } else if (*scratch).epoch != installed.epoch {
+            return Cause::Reloaded as u32;
         }
     }
+    Cause::Policy as u32
 }
 
-/// `leash_scan`, and whether the path is UTF-8.
+/// Without an image there is no mode either, so nothing may pass. Returns the cause.
+///
+/// # Safety
+/// The slot must be claimed.
 #[inline(always)]
-fn pass(index: u32, source: u32, head: usize, from: u32) -> Result<(), Cause> {
-    match leash_scan(index, source, head as u32, from) {
-        0 => Ok(()),
-        cause => Err(Cause::from_number(cause as u8)),
-    }
-}
-
-/// Where the automaton stopped.
-#[inline(always)]
-unsafe fn cursor<'a>(pages: &'a Pages, scratch: *mut Scratch) -> Result<Cursor<'a>, Cause> {
-    // SAFETY: the slot is claimed.
-    match unsafe { Cursor::enter(pages, (*scratch).scan.state) } {
-        Ok(cursor) => Ok(cursor),
-        Err(Corrupt) => Err(Cause::CorruptImage),
-    }
-}
-
-fn code(result: Result<(), Cause>) -> u32 {
-    match result {
-        Ok(()) => Cause::Policy as u32,
-        Err(cause) => cause as u32,
-    }
-}
-
-/// Begins a decision: notes which image decides. Returns a cause.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn leash_begin(index: u32) -> u32 {
-    let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
-    // SAFETY: the caller claimed the slot.
+pub unsafe fn no_image(scratch: *mut Scratch) -> u32 {
+    // SAFETY: the caller's promise.
     unsafe {
-        // Without an image there is no mode either, so nothing may pass.
         (*scratch).enforce = 1;
         (*scratch).generation = 0;
-        (*scratch).exe_hash = 0;
-        let Some(installed) = installed((*scratch).slot) else { return Cause::NoImage as u32 };
-        (*scratch).enforce = installed.enforce;
-        (*scratch).generation = installed.generation;
-        (*scratch).epoch = installed.epoch;
-        Cause::Policy as u32
+    }
+    Cause::NoImage as u32
+}
+
+/// The image that decides the question in a claimed slot; otherwise returns a cause.
+macro_rules! image_of {
+    ($scratch:expr) => {{
+        let Some(installed) = $crate::decide::installed((*$scratch).slot) else { return $crate::decide::no_image($scratch) };
+        let cause = $crate::decide::same($scratch, &installed);
+        if cause != 0 {
+            return cause;
+        }
+        installed
+    }};
+}
+pub(crate) use image_of;
+
+/// Runs the automaton over the path of `area`; where it ends is in the slot's `scan`. Returns a cause.
+///
+/// # Safety
+/// The slot must be claimed and `area` below 2.
+#[inline(always)]
+pub unsafe fn scan_path(installed: &Installed, scratch: *mut Scratch, area: usize) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let from = *(*scratch).start.as_ptr().add(area);
+        if from >= MAX_PATH_BYTES as u32 {
+            return Cause::Unreachable as u32;
+        }
+        if !scan_from(installed, scratch, area, header::START_TEXT, from) {
+            return Cause::CorruptImage as u32;
+        }
+        (*scratch).hash.as_mut_ptr().add(area).write((*scratch).scan.hash);
+        if is_utf8(&(*scratch).scan) { Cause::Policy as u32 } else { Cause::NotUtf8 as u32 }
     }
 }
 
-/// Finds the row of the endpoint in the slot. Returns a cause.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn leash_endpoint(index: u32) -> u32 {
-    let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
-    // SAFETY: the caller claimed the slot.
-    unsafe { code(endpoint(index, scratch)) }
+/// One pass of the automaton that starts at header word `head` over the symbols of `area`, from `from` on. Returns whether the image
+/// is sound.
+#[inline(always)]
+unsafe fn scan_from(installed: &Installed, scratch: *mut Scratch, area: usize, head: usize, from: u32) -> bool {
+    // SAFETY: the slot is claimed and `area` is below 2.
+    unsafe {
+        let base = (&raw mut (*scratch).area).cast::<Area>().add(area);
+        let path = (&raw mut (*base).path).cast::<u8>();
+        scan(&installed.pages, installed.start(head), path, from, &raw mut (*scratch).scan)
+    }
 }
 
+/// Finds the row of the object of `area` in the claimed slot. Returns a cause.
 #[inline(always)]
-unsafe fn endpoint(index: u32, scratch: *mut Scratch) -> Result<(), Cause> {
+unsafe fn row(installed: &Installed, scratch: *mut Scratch, area: usize) -> u32 {
+    // SAFETY: the slot is claimed and `area` is below 2.
+    unsafe {
+        if (*scratch).address_len != 0 {
+            let (head, from) = symbols(scratch);
+            // Area 1 is free here.
+            if !scan_from(installed, scratch, 1, head, from) {
+                return Cause::CorruptImage as u32;
+            }
+            (*scratch).hash[0] = (*scratch).scan.hash;
+            return Cause::Policy as u32;
+        }
+        scan_path(installed, scratch, area)
+    }
+}
+
+/// Writes the endpoint as the symbols of `table::walk_endpoint`, none of them zero, in the place of the path of area 1. Returns
+/// the header word to start from, and where the symbols begin.
+#[inline(always)]
+unsafe fn symbols(scratch: *mut Scratch) -> (usize, u32) {
     // SAFETY: the slot is claimed.
     unsafe {
         let wide = (*scratch).address_len != 4;
-        let head = if wide { header::START_IPV6 } else { header::START_IPV4 };
-        // The symbols of `table::walk_endpoint`, none of them zero, in the place of a path; area 1 is free here.
         let base = (&raw mut (*scratch).area).cast::<Area>().add(1);
         let path = (&raw mut (*base).path).cast::<u8>();
         let from = MAX_PATH_BYTES - if wide { 16 * 2 + 5 } else { 4 * 2 + 5 };
@@ -162,200 +172,204 @@ unsafe fn endpoint(index: u32, scratch: *mut Scratch) -> Result<(), Cause> {
         path.add(MAX_PATH_BYTES - 3).write(1 + (port >> 8 & 15) as u8);
         path.add(MAX_PATH_BYTES - 2).write(1 + (port >> 4 & 15) as u8);
         path.add(MAX_PATH_BYTES - 1).write(1 + (port & 15) as u8);
-        pass(index, SOURCE_PATH | 1, head, from as u32)?;
-        (*scratch).hash[0] = (*scratch).scan.hash;
-        (*scratch).accept = (*scratch).scan.accept;
+        (if wide { header::START_IPV6 } else { header::START_IPV4 }, from as u32)
     }
-    Ok(())
 }
 
-/// Finds the row of the path in `area`. Returns a cause.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn leash_path(index: u32, area: u32) -> u32 {
-    let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
-    // SAFETY: the caller claimed the slot.
-    unsafe { code(path(index, scratch, area as usize & 1)) }
-}
-
+/// The class of the current task's program, in the slot.
 #[inline(always)]
-unsafe fn path(index: u32, scratch: *mut Scratch, area: usize) -> Result<(), Cause> {
-    // SAFETY: the slot is claimed.
-    unsafe {
-        end(index, scratch, area)?;
-        (*scratch).accept = (*scratch).scan.accept;
-    }
-    Ok(())
-}
-
-/// Runs the automaton over the path of `area`; where it ends is in the slot's `scan`.
-#[inline(always)]
-unsafe fn end(index: u32, scratch: *mut Scratch, area: usize) -> Result<(), Cause> {
-    // SAFETY: the slot is claimed and `area` is below 2.
-    unsafe {
-        let from = *(*scratch).start.as_ptr().add(area);
-        if from >= MAX_PATH_BYTES as u32 {
-            return Err(Cause::Unreachable);
-        }
-        pass(index, SOURCE_PATH | area as u32, header::START_TEXT, from)?;
-        (*scratch).hash.as_mut_ptr().add(area).write((*scratch).scan.hash);
-        if !is_utf8(&(*scratch).scan) {
-            return Err(Cause::NotUtf8);
-        }
-    }
-    Ok(())
-}
-
-/// Finds the class of the current task's program. Returns a cause.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn leash_class(index: u32) -> u32 {
-    let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
-    // SAFETY: the caller claimed the slot.
-    unsafe { code(class(index, scratch)) }
-}
-
-#[inline(always)]
-unsafe fn class(index: u32, scratch: *mut Scratch) -> Result<(), Cause> {
+unsafe fn class(index: u32, scratch: *mut Scratch) -> u32 {
     // SAFETY: the current task is a trusted pointer; the record is the task's own; the slot is claimed.
     unsafe {
         let task: *mut TaskRecord = TASKS.get(bpf_get_current_task_btf().cast(), false);
-        if task.is_null() || (*task).start == 0 {
-            return Err(Cause::UnknownProgram);
+        if !task.is_null() && (*task).start != 0 && (*task).tag == class_tag((*scratch).slot, (*scratch).generation) {
+            (*scratch).class = (*task).class;
+            (*scratch).exe_hash = (*task).hash;
+            return Cause::Policy as u32;
         }
-        let tag = class_tag((*scratch).slot, (*scratch).generation);
-        if (*task).tag != tag {
-            let area = (&raw mut (*scratch).area).cast::<Area>();
-            if !copy((&raw mut (*area).exe).cast(), MAX_PATH_BYTES, (&raw const (*task).path) as u64) {
-                return Err(Cause::UnknownProgram);
-            }
-            pass(index, SOURCE_EXE, header::START_EXE, (*task).start)?;
-            if !is_utf8(&(*scratch).scan) {
-                return Err(Cause::UnknownProgram);
-            }
-            (*task).class = (*scratch).scan.accept;
-            (*task).hash = (*scratch).scan.hash;
-            (*task).tag = tag;
-        }
-        (*scratch).class = (*task).class;
-        (*scratch).exe_hash = (*task).hash;
     }
-    Ok(())
+    leash_classify(index)
 }
 
-/// Finds the class of the program whose path is in area 0: the first exec of a session has no other program that acts. Returns a
-/// cause.
+/// Finds the class of the acting program: the current task's, or at the first exec of a session, which has no program that acts,
+/// the one whose path is in area 0. Returns a cause.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn leash_class_of_path(index: u32) -> u32 {
+pub extern "C" fn leash_classify(index: u32) -> u32 {
     let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
-    // SAFETY: the caller claimed the slot.
-    unsafe { code(class_of_path(index, scratch)) }
-}
-
-#[inline(always)]
-unsafe fn class_of_path(index: u32, scratch: *mut Scratch) -> Result<(), Cause> {
-    // SAFETY: the slot is claimed.
+    // SAFETY: the current task is a trusted pointer; the record is the task's own; the caller claimed the slot.
     unsafe {
-        let from = (*scratch).start[0];
+        let area = (&raw mut (*scratch).area).cast::<Area>();
+        let task: *mut TaskRecord = TASKS.get(bpf_get_current_task_btf().cast(), false);
+        let known = !task.is_null() && (*task).start != 0;
+        let exe = (&raw mut (*area).exe).cast::<u8>();
+        let from = if known {
+            if !copy(exe, MAX_PATH_BYTES, (&raw const (*task).path) as u64) {
+                return Cause::UnknownProgram as u32;
+            }
+            (*task).start
+        } else if (*scratch).exe_is_path != 0 {
+            if !copy(exe, MAX_PATH_BYTES, (&raw const (*area).path) as u64) {
+                return Cause::UnknownProgram as u32;
+            }
+            (*scratch).start[0]
+        } else {
+            return Cause::UnknownProgram as u32;
+        };
         if from >= MAX_PATH_BYTES as u32 {
-            return Err(Cause::UnknownProgram);
+            return Cause::UnknownProgram as u32;
         }
-        pass(index, SOURCE_PATH, header::START_EXE, from)?;
+        let installed = image_of!(scratch);
+        if !scan(&installed.pages, installed.start(header::START_EXE), exe, from, &raw mut (*scratch).scan) {
+            return Cause::CorruptImage as u32;
+        }
+        if !is_utf8(&(*scratch).scan) {
+            return Cause::UnknownProgram as u32;
+        }
         (*scratch).class = (*scratch).scan.accept;
         (*scratch).exe_hash = (*scratch).scan.hash;
-    }
-    Ok(())
-}
-
-/// Decides `kind` for the row and the class in the slot; leaves the leaf. Returns a cause.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn leash_leaf(index: u32, kind: u32) -> u32 {
-    let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
-    let number = (kind & 15) as u8;
-    // SAFETY: the caller claimed the slot. `Kind`s are numbered without holes from 0 to 15.
-    unsafe {
-        let pages = match same(scratch) {
-            Ok(pages) => pages,
-            Err(cause) => return cause as u32,
-        };
-        match decide_row(&pages, (*scratch).accept, core::mem::transmute::<u8, Kind>(number), (*scratch).class) {
-            Ok(decision) => {
-                let allow = if decision.allow { LEAF_ALLOW } else { 0 };
-                (*scratch).leaf.as_mut_ptr().add(number as usize).write(LEAF | allow | decision.reason);
-                Cause::Policy as u32
-            }
-            Err(Corrupt) => Cause::CorruptImage as u32,
+        if known {
+            (*task).class = (*scratch).class;
+            (*task).hash = (*scratch).exe_hash;
+            (*task).tag = class_tag((*scratch).slot, (*scratch).generation);
         }
-    }
-}
-
-/// Everything up to the leaves, by one image. Returns a cause that holds for all kinds.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn leash_decide(index: u32, area: u32, kinds: u32) -> u32 {
-    let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
-    let cause = leash_begin(index);
-    if cause != 0 {
-        return cause;
-    }
-    // SAFETY: the caller claimed the slot; the mask bounds the index.
-    unsafe {
-        let cause = *(*scratch).cause.as_ptr().add(area as usize & 1);
-        if cause != 0 {
-            return cause;
-        }
-        let cause = if (*scratch).address_len != 0 { leash_endpoint(index) } else { leash_path(index, area) };
-        if cause != 0 {
-            return cause;
-        }
-        let mut cause = leash_class(index);
-        if cause == Cause::UnknownProgram as u32 && (*scratch).exe_is_path != 0 {
-            cause = leash_class_of_path(index);
-        }
-        if cause != 0 {
-            return cause;
-        }
-    }
-    let mut kind = 0;
-    while kind < Kind::COUNT as u32 {
-        if kinds >> kind & 1 != 0 {
-            let cause = leash_leaf(index, kind);
-            if cause != 0 {
-                return cause;
-            }
-        }
-        kind += 1;
     }
     Cause::Policy as u32
 }
 
-/// Asks `kinds` (a bit a kind) of the object of area `area` in scratch slot `index`, and records each answer. Returns 1 if one
-/// of them is an enforced denial.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn leash_judge(index: u32, area: u32, kinds: u32) -> u32 {
-    let Some(scratch) = scratch::memory(index) else { return 1 };
-    let mut cause = Cause::Reloaded as u32;
-    for _ in 0..MAX_ATTEMPTS {
-        cause = leash_decide(index, area, kinds);
-        if cause != Cause::Reloaded as u32 {
-            break;
+/// Looks up a leaf for each of `kinds` in row `accept`, for the class in the slot.
+#[inline(always)]
+unsafe fn leaves(installed: &Installed, scratch: *mut Scratch, area: usize, accept: u32, kinds: u32) -> u32 {
+    // SAFETY: the slot is claimed and `area` is below 2; `Kind`s are numbered without holes from 0.
+    unsafe {
+        let leaves = (&raw mut (*scratch).leaf).cast::<u32>().add(area * Kind::COUNT);
+        let mut kind = 0;
+        while kind < Kind::COUNT as u32 && kinds >> kind != 0 {
+            if kinds >> kind & 1 != 0 {
+                let question = core::mem::transmute::<u8, Kind>(kind as u8);
+                match decide_row(&installed.pages, accept, question, (*scratch).class) {
+                    Ok(decision) => {
+                        let allow = if decision.allow { LEAF_ALLOW } else { 0 };
+                        leaves.add(kind as usize).write(LEAF | allow | decision.reason);
+                    }
+                    Err(Corrupt) => return Cause::CorruptImage as u32,
+                }
+            }
+            kind += 1;
         }
     }
-    let mut denied = 0;
-    let mut kind = 0;
-    // SAFETY: the caller claimed the slot; the loop's condition bounds the index.
+    Cause::Policy as u32
+}
+
+/// Decides `kinds` (a bit a kind) of the object of `area`; leaves the leaves in the slot. Returns a cause that holds for all kinds.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn leash_decide(index: u32, area: u32, kinds: u32) -> u32 {
+    let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
+    let area = area as usize & 1;
+    // SAFETY: the caller claimed the slot; the mask bounds the index.
     unsafe {
-        while kind < Kind::COUNT as u32 {
+        let installed = image_of!(scratch);
+        let cause = *(*scratch).cause.as_ptr().add(area);
+        if cause != 0 {
+            return cause;
+        }
+        let cause = row(&installed, scratch, area);
+        if cause != 0 {
+            return cause;
+        }
+        let accept = (*scratch).scan.accept;
+        let cause = class(index, scratch);
+        if cause != 0 {
+            return cause;
+        }
+        leaves(&installed, scratch, area, accept, kinds)
+    }
+}
+
+/// The table decision alone, for a class that is in the slot: what [`leash_decide`] does between finding the image and the leaf.
+#[inline(always)]
+pub fn decide_for_class(index: u32, kinds: u32) -> u32 {
+    let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
+    // SAFETY: nothing else uses the slot.
+    unsafe {
+        (*scratch).epoch = 0;
+        let installed = image_of!(scratch);
+        let cause = row(&installed, scratch, 0);
+        if cause != 0 {
+            return cause;
+        }
+        leaves(&installed, scratch, 0, (*scratch).scan.accept, kinds)
+    }
+}
+
+/// Asks `kinds` of the one object of a claimed slot.
+#[inline(always)]
+pub fn judge(claim: &Claim, kinds: u32) -> u32 {
+    leash_judge(claim.index, kinds, 0, 0, 0)
+}
+
+/// Asks `old_kinds` (a bit a kind) of the object of area 0 in scratch slot `index`, and `new_kinds` (if any) of that of area 1, by
+/// one image, and records each answer. `forth` tells what moves from the name of area 0 to that of area 1, as
+/// [`leash_gains`] takes it, `back` what moves the other way; 0 for nothing. Returns 1 if an answer is an enforced denial.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn leash_judge(index: u32, old_kinds: u32, new_kinds: u32, forth: u32, back: u32) -> u32 {
+    let Some(scratch) = scratch::memory(index) else { return 1 };
+    // SAFETY: the caller claimed the slot.
+    unsafe {
+        let mut causes = (Cause::Reloaded as u32, Cause::Reloaded as u32);
+        for _ in 0..MAX_ATTEMPTS {
+            causes = attempt(index, scratch, old_kinds, new_kinds, forth, back);
+            if causes.0 != Cause::Reloaded as u32 && causes.1 != Cause::Reloaded as u32 {
+                break;
+            }
+        }
+        let mut denied = record(index, scratch, 0, old_kinds, causes.0);
+        if new_kinds != 0 {
+            denied |= record(index, scratch, 1, new_kinds, causes.1);
+        }
+        denied
+    }
+}
+
+/// One attempt of [`leash_judge`]. Returns the causes of both objects.
+#[inline(always)]
+unsafe fn attempt(index: u32, scratch: *mut Scratch, old_kinds: u32, new_kinds: u32, forth: u32, back: u32) -> (u32, u32) {
+    // SAFETY: the slot is claimed.
+    unsafe { (*scratch).epoch = 0 };
+    let old = leash_decide(index, 0, old_kinds);
+    if new_kinds == 0 || old == Cause::Reloaded as u32 {
+        return (old, old);
+    }
+    let new = leash_decide(index, 1, new_kinds);
+    let gained = if forth != 0 { leash_gains(index, forth, 0) } else { 0 };
+    let gained_back = if back != 0 { leash_gains(index, back, 1) } else { 0 };
+    // SAFETY: the slot is claimed.
+    unsafe { (*scratch).gained = [gained_back, gained] };
+    if gained == Cause::Reloaded as u32 || gained_back == Cause::Reloaded as u32 {
+        return (Cause::Reloaded as u32, Cause::Reloaded as u32);
+    }
+    (old, new)
+}
+
+/// Records the answers for `area`. Returns 1 if one is an enforced denial.
+#[inline(always)]
+unsafe fn record(index: u32, scratch: *mut Scratch, area: usize, kinds: u32, cause: u32) -> u32 {
+    let mut denied = 0;
+    // SAFETY: the slot is claimed; `area` is below 2 and the loop's condition bounds the index.
+    unsafe {
+        let leaves = (&raw const (*scratch).leaf).cast::<u32>().add(area * Kind::COUNT);
+        let gained = *(*scratch).gained.as_ptr().add(area);
+        let mut kind = 0;
+        while kind < Kind::COUNT as u32 && kinds >> kind != 0 {
             if kinds >> kind & 1 != 0 {
                 let mut why = cause;
-                if why == 0 && (*scratch).override_kinds >> kind & 1 != 0 {
-                    why = (*scratch).override_cause;
+                if why == 0 && Kind::MOVES >> kind & 1 != 0 {
+                    why = gained;
                 }
-                let leaf = if why == 0 { *(*scratch).leaf.as_ptr().add(kind as usize) } else { LEAF };
-                leash_record(index, area & 1 | kind << 8 | (why & 0xff) << 16, leaf);
+                let leaf = if why == 0 { *leaves.add(kind as usize) } else { LEAF };
+                leash_record(index, area as u32 | kind << 8 | (why & 0xff) << 16, leaf);
                 if leaf & LEAF_ALLOW == 0 {
                     denied |= (*scratch).enforce;
                 }
@@ -364,58 +378,4 @@ pub extern "C" fn leash_judge(index: u32, area: u32, kinds: u32) -> u32 {
         }
     }
     denied
-}
-
-/// Whether the object that gets the name of area 1 gains nothing over the name of area 0 ([`BACKWARDS`]: the reverse); `tree` if
-/// it is a directory, so that all below it counts. `uses` as in [`gains_nothing`]. Returns the cause of a denial, or 0.
-#[inline(always)]
-pub fn gains(index: u32, uses: u32, tree: bool) -> u32 {
-    let mut cause = Cause::Reloaded as u32;
-    for _ in 0..MAX_ATTEMPTS {
-        cause = leash_gains(index, uses, tree as u32);
-        if cause != Cause::Reloaded as u32 {
-            break;
-        }
-    }
-    cause
-}
-
-/// One attempt of [`gains`], by one image.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn leash_gains(index: u32, uses: u32, tree: u32) -> u32 {
-    let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
-    // SAFETY: the caller claimed the slot.
-    unsafe {
-        if (*scratch).cause[0] | (*scratch).cause[1] != 0 {
-            // The question itself fails for that cause.
-            return 0;
-        }
-        let Some(installed) = installed((*scratch).slot) else { return Cause::NoImage as u32 };
-        (*scratch).epoch = installed.epoch;
-        let pages = &installed.pages;
-        let backwards = uses & BACKWARDS != 0;
-        let mut old = match end(index, scratch, backwards as usize).and_then(|()| cursor(pages, scratch)) {
-            Ok(cursor) => cursor,
-            Err(cause) => return cause as u32,
-        };
-        let mut new = match end(index, scratch, !backwards as usize).and_then(|()| cursor(pages, scratch)) {
-            Ok(cursor) => cursor,
-            Err(cause) => return cause as u32,
-        };
-        let mut kept = gains_nothing(pages, old.accept(), new.accept(), uses);
-        if tree != 0 && kept == Ok(true) {
-            let old_next = old.peek(b'/');
-            let new_next = new.peek(b'/');
-            kept = match (old.follow(pages, old_next), new.follow(pages, new_next)) {
-                (Ok(()), Ok(())) => subtree_gains_nothing(pages, &old, &new),
-                _ => Err(Corrupt),
-            };
-        }
-        match kept {
-            Ok(true) => 0,
-            Ok(false) => Cause::GainsAccess as u32,
-            Err(Corrupt) => Cause::CorruptImage as u32,
-        }
-    }
 }

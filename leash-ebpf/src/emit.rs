@@ -8,11 +8,11 @@ use aya_ebpf::helpers::generated::{
 };
 use leash_common::event::{Cause, HEADER_BYTES, Header, RECORD_EVENT, RECORD_FLUSH};
 use leash_common::kind::Kind;
-use leash_common::session::{FOLD_COUNT_BITS, FOLD_COUNT_MASK, FOLD_WORDS, Scratch, TaskRecord};
+use leash_common::session::{Counters, FOLD_COUNT_BITS, FOLD_COUNT_MASK, FOLD_WORDS, Scratch, TaskRecord};
 use leash_common::table::{INDEX_MASK, LEAF_ALLOW, MAX_PATH_BYTES};
 
 use crate::decide;
-use crate::kernel::{add, bound, compare_exchange, copy, layout, member, read};
+use crate::kernel::{add, bound, compare_exchange, copy, layout, member, read, repeat};
 use crate::maps::{COUNTERS, FOLD, RINGS, TASKS};
 use crate::scratch;
 use crate::walk::PATH_MASK;
@@ -21,6 +21,10 @@ use crate::walk::PATH_MASK;
 const WAKE_BYTES: u64 = 64 * 1024;
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_AVAIL_DATA: u64 = 0;
+const BPF_RB_RING_SIZE: u64 = 1;
+/// How long one denial is held back at most. The kernel may not be preempted meanwhile, so it is short of what anyone notices.
+const HOLD_NS: u64 = 4_000_000;
+const MAX_HOLD_STEPS: u32 = 1 << 20;
 /// Bounds a path's length, the offset of a header, and the size of a record.
 const LENGTH_MASK: u32 = 2 * MAX_PATH_BYTES as u32 - 1;
 const WORD_MASK: u32 = LENGTH_MASK & !7;
@@ -34,14 +38,58 @@ const ALLOW: usize = 1;
 
 #[inline(always)]
 unsafe fn output(slot: u32, verdict: usize, record: *mut c_void, size: u64) -> bool {
-    let Some(ring) = RINGS.get(slot * 2 + verdict as u32) else { return false };
-    let ring = core::ptr::from_ref(ring).cast_mut().cast();
+    let Some(ring) = ring(slot, verdict) else { return false };
     // SAFETY: the verifier checks the ring and the record's bounds.
     unsafe {
         // A denial wakes the reader at once, allowed actions wait for company.
         let quiet = verdict == ALLOW && bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA) < WAKE_BYTES;
         bpf_ringbuf_output(ring, record, size, if quiet { BPF_RB_NO_WAKEUP } else { 0 }) == 0
     }
+}
+
+#[inline(always)]
+fn ring(slot: u32, verdict: usize) -> Option<*mut c_void> {
+    let ring = RINGS.get(slot * 2 + verdict as u32)?;
+    Some(core::ptr::from_ref(ring).cast_mut().cast())
+}
+
+/// What a held task waits for.
+struct Hold {
+    ring: *mut c_void,
+    until_ns: u64,
+}
+
+unsafe extern "C" fn hold(_index: u64, hold: *mut Hold) -> i64 {
+    // SAFETY: `repeat` hands over the state it was given, and the ring is a map's.
+    unsafe {
+        let waiting = bpf_ringbuf_query((*hold).ring, BPF_RB_AVAIL_DATA);
+        (is_low(waiting, (*hold).ring) || bpf_ktime_get_boot_ns() > (*hold).until_ns) as i64
+    }
+}
+
+/// Whether a ring with so many bytes waiting has room enough.
+#[inline(always)]
+unsafe fn is_low(waiting: u64, ring: *mut c_void) -> bool {
+    // SAFETY: the ring is a map's.
+    waiting < unsafe { bpf_ringbuf_query(ring, BPF_RB_RING_SIZE) } / 4 * 3
+}
+
+/// Holds back a task that is denied faster than its denials are read: while the ring of session `slot` is nearly full, each denial
+/// costs its task some time of its own, so that the reader gets ahead and no denial is lost. A program can't sleep, and an errno
+/// other than the denial's would be a lie, so it waits in place.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn leash_hold(slot: u32) -> u32 {
+    let Some(ring) = ring(slot, DENY) else { return 0 };
+    // SAFETY: the ring is a map's.
+    unsafe {
+        if is_low(bpf_ringbuf_query(ring, BPF_RB_AVAIL_DATA), ring) {
+            return 0;
+        }
+        let mut state = Hold { ring, until_ns: bpf_ktime_get_boot_ns() + HOLD_NS };
+        repeat(MAX_HOLD_STEPS, hold, &mut state);
+    }
+    0
 }
 
 /// Who acts, when.
@@ -72,29 +120,27 @@ fn fold_word(slot: u32, hash: u64) -> (*mut u64, u32, u64) {
     (word, index as u32, (hash >> FOLD_COUNT_BITS) | 1)
 }
 
-/// Counts an allowed action on the record of its first occurrence, if there is one. Returns 1 if it is counted.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn leash_fold(slot: u32, hash: u64) -> u32 {
-    let Some(counters) = COUNTERS.get_ptr_mut(slot) else { return 0 };
+/// Counts an allowed action on the record of its first occurrence, if there is one. Returns whether it is counted.
+#[inline(always)]
+unsafe fn fold(slot: u32, hash: u64, counters: *mut Counters) -> bool {
     let (word, _, tag) = fold_word(slot, hash);
     if word.is_null() {
-        return 0;
+        return false;
     }
     for _ in 0..4 {
-        // SAFETY: a map value.
+        // SAFETY: map values.
         unsafe {
             let seen = core::ptr::read_volatile(word);
             if seen >> FOLD_COUNT_BITS != tag || seen & FOLD_COUNT_MASK == FOLD_COUNT_MASK {
-                return 0;
+                return false;
             }
             if compare_exchange(word, seen, seen + 1) == seen {
                 add((&raw mut (*counters).folded).cast::<u64>().add(ALLOW), 1);
-                return 1;
+                return true;
             }
         }
     }
-    0
+    false
 }
 
 /// Gives the fold word of `hash` to the record that was just written, after telling how often its previous owner was repeated.
@@ -186,9 +232,11 @@ pub extern "C" fn leash_record(index: u32, packed: u32, leaf: u32) -> u32 {
             hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53) ^ ((generation as u64) << 32 | leaf as u64);
             hash = (hash ^ hash >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             hash ^= hash >> 32;
-            if leash_fold(slot, hash) != 0 {
+            if fold(slot, hash, counters) {
                 return 0;
             }
+        } else {
+            leash_hold(slot);
         }
         let base = scratch.cast::<u8>().add(core::mem::offset_of!(Scratch, area));
         let base = base.add(area * size_of::<leash_common::session::Area>());
@@ -256,6 +304,7 @@ pub extern "C" fn leash_bare(slot: u32, kinds: u32) -> u32 {
         // SAFETY: the counters are a map value, the header is on the stack.
         unsafe {
             identify(&mut header);
+            leash_hold(slot);
             add((&raw mut (*counters).performed).cast::<u64>(), 1);
             if output(slot, DENY, (&raw mut header).cast(), HEADER_BYTES as u64) {
                 add((&raw mut (*counters).recorded).cast::<u64>(), 1);

@@ -4,7 +4,7 @@ use aya_ebpf::macros::lsm;
 use aya_ebpf::programs::LsmContext;
 use leash_common::kind::Kind;
 
-use crate::decide::leash_judge;
+use crate::decide::judge;
 use crate::file::ask_file;
 use crate::kernel::{argument, member, read};
 use crate::mounts::leash_activate;
@@ -29,7 +29,7 @@ pub fn bprm_check_security(context: LsmContext) -> i32 {
     leash_walk(claim.index, 0);
     // SAFETY: the slot is claimed.
     unsafe { (*claim.memory).exe_is_path = 1 };
-    let denied = leash_judge(claim.index, 0, kinds);
+    let denied = judge(&claim, kinds);
     claim.release();
     verdict(denied)
 }

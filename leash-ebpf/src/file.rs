@@ -7,7 +7,7 @@ use aya_ebpf::programs::LsmContext;
 use leash_common::event::Cause;
 use leash_common::kind::Kind;
 
-use crate::decide::leash_judge;
+use crate::decide::judge;
 use crate::kernel::{argument, layout, load_at, member, read};
 use crate::scratch::{claim, none_left, verdict};
 use crate::session::governed;
@@ -34,7 +34,7 @@ pub fn ask_file(slot: u32, file: u64, kinds: u32) -> i32 {
         claim.release();
         return 0;
     }
-    let denied = leash_judge(claim.index, 0, kinds);
+    let denied = judge(&claim, kinds);
     claim.release();
     verdict(denied)
 }
@@ -106,7 +106,7 @@ pub fn file_open(context: LsmContext) -> i32 {
             return 0;
         }
     }
-    let denied = leash_judge(claim.index, 0, kinds);
+    let denied = judge(&claim, kinds);
     claim.release();
     verdict(denied)
 }

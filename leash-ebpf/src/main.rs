@@ -14,6 +14,7 @@ mod decide;
 mod emit;
 mod exec;
 mod file;
+mod gains;
 mod kernel;
 mod maps;
 mod mounts;

@@ -5,7 +5,8 @@ use aya_ebpf::macros::lsm;
 use aya_ebpf::programs::LsmContext;
 use leash_common::kind::Kind;
 
-use crate::decide::{gains, leash_judge};
+use crate::decide::{judge, leash_judge};
+use crate::gains::TREE;
 use crate::kernel::{argument, member, read};
 use crate::scratch::{claim, none_left, verdict};
 use crate::session::governed;
@@ -23,7 +24,7 @@ pub fn ask_object(slot: u32, mnt: u64, dentry: u64, kinds: u32) -> i32 {
     let Some(claim) = claim(slot) else { return none_left(slot, kinds) };
     claim.object(0, mnt, dentry);
     leash_walk(claim.index, 0);
-    let denied = leash_judge(claim.index, 0, kinds);
+    let denied = judge(&claim, kinds);
     claim.release();
     verdict(denied)
 }
@@ -106,11 +107,11 @@ pub fn path_chown(context: LsmContext) -> i32 {
     ask_path(&context, Kind::FileSetAttributes)
 }
 
-/// The later uses that matter when this object gets another name.
+/// The later uses that matter when an object of this type gets another name, for `leash_gains`.
 #[inline(always)]
 fn uses(kind: u16) -> u32 {
     match kind {
-        S_IFDIR => Kind::LATER_USE_BELOW_DIRECTORY,
+        S_IFDIR => Kind::LATER_USE_BELOW_DIRECTORY | TREE,
         S_IFSOCK => Kind::LATER_USE_SOCKET,
         _ => Kind::LATER_USE_FILE,
     }
@@ -131,16 +132,7 @@ pub fn path_link(context: LsmContext) -> i32 {
     claim.object(1, mnt, argument(&context, 2));
     leash_walk(claim.index, 0);
     leash_walk(claim.index, 1);
-    let mut denied = leash_judge(claim.index, 0, old_kinds);
-    let cause = gains(claim.index, uses(file_type(old_dentry)), false);
-    if cause != 0 {
-        // SAFETY: the slot is claimed.
-        unsafe {
-            (*claim.memory).override_kinds = Kind::FileLink.bit();
-            (*claim.memory).override_cause = cause;
-        }
-    }
-    denied |= leash_judge(claim.index, 1, new_kinds);
+    let denied = leash_judge(claim.index, old_kinds, new_kinds, uses(file_type(old_dentry)), 0);
     claim.release();
     verdict(denied)
 }
@@ -166,30 +158,12 @@ pub fn path_rename(context: LsmContext) -> i32 {
         old_kinds |= Kind::FileCreate.bit();
     }
     let Some(claim) = claim(slot) else { return none_left(slot, new_kinds) };
-    // The object that moves to the new name is in area 0 first; an exchange then judges the other way round.
     claim.object(0, read(member!(old_dir, path_mnt)), old_dentry);
     claim.object(1, read(member!(new_dir, path_mnt)), new_dentry);
     leash_walk(claim.index, 0);
     leash_walk(claim.index, 1);
-    let gain = gains(claim.index, uses(old_type), old_type == S_IFDIR);
-    let mut back = 0;
-    if exchange && new_type != 0 {
-        back = gains(claim.index, uses(new_type) | BACKWARDS, new_type == S_IFDIR);
-    }
-    // SAFETY: the slot is claimed.
-    unsafe {
-        if back != 0 {
-            (*claim.memory).override_kinds = Kind::FileRename.bit();
-            (*claim.memory).override_cause = back;
-        }
-        let mut denied = leash_judge(claim.index, 0, old_kinds);
-        (*claim.memory).override_kinds = if gain != 0 { Kind::FileRename.bit() } else { 0 };
-        (*claim.memory).override_cause = gain;
-        denied |= leash_judge(claim.index, 1, new_kinds);
-        claim.release();
-        verdict(denied)
-    }
+    let back = if exchange { uses(new_type) } else { 0 };
+    let denied = leash_judge(claim.index, old_kinds, new_kinds, uses(old_type), back);
+    claim.release();
+    verdict(denied)
 }
-
-/// Set in the uses that are handed to `gains`: the object moves from the name of area 1 to that of area 0.
-pub const BACKWARDS: u32 = 1 << 31;

@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 
 use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
 use leash_common::session::ScanState;
-use leash_common::table::{Corrupt, Cursor, INDEX_MASK, Image, MAX_PATH_BYTES, Page, SINK};
+use leash_common::table::{Corrupt, Cursor, INDEX_MASK, Image, MAX_PATH_BYTES, Page};
 
 use crate::kernel::{bound, repeat};
 
@@ -73,20 +73,27 @@ unsafe extern "C" fn chunk(index: u64, pass: *mut Pass<'_>) -> i64 {
         state.corrupt = 1;
         return 1;
     };
-    for i in 0..CHUNK as usize {
+    'words: for i in 0..WORDS as usize {
         // SAFETY: see above.
-        let byte = unsafe { words.cast::<u8>().add(i).read() };
-        if byte == 0 {
-            continue;
-        }
-        let next = cursor.peek(byte);
-        if cursor.follow(pass.pages, next).is_err() {
-            state.corrupt = 1;
-            return 1;
-        }
-        if next & SINK != 0 {
-            state.sunk = 1;
-            break;
+        let mut rest = unsafe { words.add(i).read() };
+        // The bytes lie in memory from the lowest on. Zeros are those before the path, and no name holds one.
+        while rest != 0 {
+            let byte = rest as u8;
+            rest >>= 8;
+            if byte == 0 {
+                continue;
+            }
+            match cursor.advance(pass.pages, byte) {
+                Ok(false) => {}
+                Ok(true) => {
+                    state.sunk = 1;
+                    break 'words;
+                }
+                Err(Corrupt) => {
+                    state.corrupt = 1;
+                    return 1;
+                }
+            }
         }
     }
     state.state = cursor.state();

@@ -45,7 +45,7 @@ pub extern "C" fn leash_claim(first: u32, slot: u32) -> u32 {
                 (*memory).start = [MAX_PATH_BYTES as u32; 2];
                 (*memory).cause = [0; 2];
                 (*memory).address_len = 0;
-                (*memory).override_kinds = 0;
+                (*memory).gained = [0; 2];
                 (*memory).exe_is_path = 0;
                 return index;
             }

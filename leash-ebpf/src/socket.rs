@@ -11,7 +11,7 @@ use leash_common::socket::{
 };
 use leash_common::table::MAX_PATH_BYTES;
 
-use crate::decide::leash_judge;
+use crate::decide::judge;
 use crate::kernel::{argument, bound, copy, member, read};
 use crate::scratch::{Claim, claim, none_left, verdict};
 use crate::session::governed;
@@ -62,7 +62,7 @@ pub fn socket_create(context: LsmContext) -> i32 {
         copy(end.add(1), second_len, second.bytes.as_ptr() as u64);
         (*claim.memory).start[0] = start as u32;
     }
-    let denied = leash_judge(claim.index, 0, Kind::SocketCreate.bit());
+    let denied = judge(&claim, Kind::SocketCreate.bit());
     claim.release();
     verdict(denied)
 }
@@ -146,7 +146,7 @@ fn ask_address(slot: u32, sk: u64, address: u64, length: u32, kind: Kind, unspec
             (*claim.memory).cause[0] = Cause::UnknownAddress as u32;
         }
     }
-    let denied = leash_judge(claim.index, 0, kind.bit());
+    let denied = judge(&claim, kind.bit());
     claim.release();
     verdict(denied)
 }
@@ -190,7 +190,7 @@ pub fn socket_bind(context: LsmContext) -> i32 {
         let kinds = Kind::UnixListen.bit();
         let Some(claim) = claim(slot) else { return none_left(slot, kinds) };
         abstract_name(&claim, address, length);
-        let denied = leash_judge(claim.index, 0, kinds);
+        let denied = judge(&claim, kinds);
         claim.release();
         return verdict(denied);
     }
@@ -221,7 +221,7 @@ pub fn socket_listen(context: LsmContext) -> i32 {
             set_address6(&claim, member!(sk, sk_address6), false);
         }
     }
-    let denied = leash_judge(claim.index, 0, kind.bit());
+    let denied = judge(&claim, kind.bit());
     claim.release();
     verdict(denied)
 }

@@ -6,7 +6,7 @@ use leash_common::event::Cause;
 use leash_common::kind::Kind;
 use leash_common::table::MAX_PATH_BYTES;
 
-use crate::decide::leash_judge;
+use crate::decide::judge;
 use crate::kernel::{argument, bound, copy, member, read};
 use crate::scratch::{Claim, claim, none_left, verdict};
 use crate::session::governed;
@@ -72,7 +72,7 @@ fn ask_bound(slot: u32, other: u64, kind: Kind) -> i32 {
         let length: u32 = read(member!(address, unix_address_len));
         abstract_name(&claim, member!(address, unix_address_name), length);
     }
-    let denied = leash_judge(claim.index, 0, kind.bit());
+    let denied = judge(&claim, kind.bit());
     claim.release();
     verdict(denied)
 }

@@ -8,7 +8,7 @@ use leash_common::event::Cause;
 use leash_common::session::{AMBIGUOUS_MOUNT, Area, MountKey, WalkState};
 use leash_common::table::MAX_PATH_BYTES;
 
-use crate::kernel::{bound, copy, layout, member, read, repeat};
+use crate::kernel::{bound, copy, layout, member, move_word, read, repeat};
 use crate::maps::{MOUNTS, SESSIONS};
 use crate::scratch;
 
@@ -18,6 +18,14 @@ const MAX_STEPS: u32 = 2 * 2048;
 const MAX_ATTEMPTS: u32 = 64;
 /// `NAME_MAX`
 const NAME_MAX: u32 = 255;
+/// What is read of a dentry, from `d_parent` on: that, `d_name` (hash, length, pointer), `d_inode`, and short names themselves.
+/// Userspace checks `d_name`; whether the name lies there is seen from its pointer.
+const DENTRY_WORDS: usize = WalkState::NODE_WORDS;
+const INLINE_AT: usize = 4 * 8;
+/// The longest name that is taken from there.
+const INLINE_NAME: u32 = (DENTRY_WORDS * 8 - INLINE_AT) as u32;
+/// Bounds its length.
+const INLINE_MASK: u32 = 2 * INLINE_NAME - 1;
 /// `PIPEFS_MAGIC`, `ANON_INODE_FS_MAGIC`, `SOCKFS_MAGIC`: objects that are reached by descriptors only.
 /// `MNT_NS_INTERNAL` of `fs/mount.h`: `ERR_PTR(-EINVAL)`. `SB_KERNMOUNT` of `include/linux/fs.h`: mounted by the kernel for itself.
 const MNT_NS_INTERNAL: u64 = -22_i64 as u64;
@@ -44,16 +52,6 @@ struct Walk {
     from_mnt: u64,
 }
 
-/// What a dentry says of itself, as it lies in memory from `d_parent` on; userspace checks that it does.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Node {
-    parent: u64,
-    hash: u32,
-    length: u32,
-    name: u64,
-}
-
 unsafe extern "C" fn step(_index: u64, walk: *mut Walk) -> i64 {
     // SAFETY: `repeat` hands over the state it was given; the scratch slot that holds the rest is claimed.
     let (area, walk) = unsafe { ((*walk).area, &mut *(*walk).state) };
@@ -76,17 +74,20 @@ unsafe extern "C" fn step(_index: u64, walk: *mut Walk) -> i64 {
     }
     if walk.mnt != 0 && dentry == walk.mnt_root {
         let mount = walk.mnt.wrapping_sub(layout!(at.mount_mnt) as u64);
-        let above: u64 = read(member!(mount, mount_parent));
+        // `mnt_parent` and `mnt_mountpoint`; userspace checks that they are neighbours.
+        let [above, mountpoint]: [u64; 2] = read(member!(mount, mount_parent));
         if above == mount || above == 0 {
             walk.status = UNREACHABLE;
             return 1;
         }
-        walk.dentry = read(member!(mount, mount_mountpoint));
+        walk.dentry = mountpoint;
         walk.mnt = member!(above, mount_mnt);
         walk.mnt_root = read(member!(walk.mnt, vfsmount_root));
         return 0;
     }
-    let Node { parent: above, length, name, .. } = read(member!(dentry, dentry_parent));
+    walk.node = read(member!(dentry, dentry_parent));
+    let [above, hash_and_length, name, ..] = walk.node;
+    let length = (hash_and_length >> 32) as u32;
     if above == dentry || above == 0 || length == 0 || length > NAME_MAX {
         walk.status = UNREACHABLE;
         return 1;
@@ -101,8 +102,14 @@ unsafe extern "C" fn step(_index: u64, walk: *mut Walk) -> i64 {
     // SAFETY: `at` is inside `path`, and `exe` follows with more room than a name needs.
     let whole = unsafe {
         let to = (*area).path.as_mut_ptr().add(at);
+        let whole = if length <= INLINE_NAME && name == dentry.wrapping_add(layout!(at.dentry_parent) as u64 + INLINE_AT as u64) {
+            copy_inline(&raw const walk.node, to.add(1), length);
+            true
+        } else {
+            copy(to.add(1), bound::<NAME_MAX>(length), name)
+        };
         to.write(b'/');
-        copy(to.add(1), bound::<NAME_MAX>(length), name)
+        whole
     };
     if !whole {
         walk.status = UNREACHABLE;
@@ -110,6 +117,30 @@ unsafe extern "C" fn step(_index: u64, walk: *mut Walk) -> i64 {
     }
     walk.dentry = above;
     0
+}
+
+/// Copies a name that lies in the dentry itself, whole words from its end backwards. Up to seven bytes before `to` are overwritten,
+/// where the rest of the path is still to come.
+///
+/// # Safety
+/// `to` must have room for a name, and as many bytes before it.
+#[inline(always)]
+unsafe fn copy_inline(node: *const [u64; DENTRY_WORDS], to: *mut u8, length: u32) {
+    let length = bound::<INLINE_MASK>(length);
+    // SAFETY: a name begins `INLINE_AT` bytes into the node, so that a word which ends with a byte of it begins in the node. The
+    // verifier checks `to`.
+    unsafe {
+        let from = node.cast::<u8>().add(INLINE_AT).add(length);
+        let to = to.add(length);
+        let mut copied = 0;
+        while copied < INLINE_NAME as usize {
+            if copied >= length {
+                break;
+            }
+            copied += 8;
+            move_word(from.sub(copied), to.sub(copied));
+        }
+    }
 }
 
 unsafe extern "C" fn attempt(_index: u64, walk: *mut Walk) -> i64 {

@@ -91,7 +91,7 @@ impl Installed<'_> {
             Ok(())
         };
         put(offset_of!(Scratch, start), &(start as u32).to_ne_bytes())?;
-        put(offset_of!(Scratch, override_kinds), &u32::from(kind as u8).to_ne_bytes())?;
+        put(offset_of!(Scratch, exe_is_path), &u32::from(kind as u8).to_ne_bytes())?;
         put(offset_of!(Scratch, class), &class.to_ne_bytes())?;
         put(offset_of!(Scratch, area) + offset_of!(Area, path) + start, path)?;
         sys::update_bytes(self.bench.map("SCRATCH")?.fd().as_fd(), &0_u32, &memory)

@@ -25,11 +25,17 @@ pub(super) fn resolve(btf: &Btf) -> Result<Layout> {
             .offset(field.structure, field.member)
             .ok_or(EnforceError::MissingField { structure: field.structure, member: field.member })?;
     }
-    // The programs read `d_parent` and `d_name` in one piece.
-    let parent = btf.offset("dentry", "d_parent");
-    for (member, distance) in [("d_name.len", 12), ("d_name.name", 16)] {
-        if btf.offset("dentry", member) != parent.map(|parent| parent + distance) {
-            return Err(EnforceError::Moved { structure: "dentry", member });
+    // The programs read these in one piece.
+    let pieces = [
+        ("dentry", "d_parent", [("d_name.len", 12), ("d_name.name", 16)].as_slice()),
+        ("mount", "mnt_parent", &[("mnt_mountpoint", 8)]),
+    ];
+    for (structure, first, others) in pieces {
+        let first = btf.offset(structure, first);
+        for &(member, distance) in others {
+            if btf.offset(structure, member) != first.map(|first| first + distance) {
+                return Err(EnforceError::Moved { structure, member });
+            }
         }
     }
     let mut argument = [0; ARGUMENTS.len()];
