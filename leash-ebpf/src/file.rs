@@ -120,6 +120,23 @@ pub fn file_receive(context: LsmContext) -> i32 {
     if kinds == 0 { 0 } else { ask_file(slot, file, kinds) }
 }
 
+/// `FS_IOC_SETFLAGS`, `FS_IOC_SETVERSION`, `FS_IOC_FSSETXATTR` and `FS_IOC_ENABLE_VERITY` of `include/uapi/linux/fs.h` and `fsverity.h`:
+/// attributes that are set through any descriptor, for reading too.
+const ATTRIBUTE_COMMANDS: [u32; 4] = [0x4008_6602, 0x4008_7602, 0x401c_5820, 0x4080_6685];
+
+/// `LSM_HOOK(int, 0, file_ioctl, struct file *file, unsigned int cmd, unsigned long arg)`. The other commands that change a file
+/// want a descriptor for writing.
+#[lsm(hook = "file_ioctl")]
+pub fn file_ioctl(context: LsmContext) -> i32 {
+    let command = argument(&context, 1) as u32;
+    let [flags, version, extended, verity] = ATTRIBUTE_COMMANDS;
+    if command != flags && command != version && command != extended && command != verity {
+        return 0;
+    }
+    let Some(slot) = governed() else { return 0 };
+    ask_file(slot, argument(&context, 0), Kind::FileSetAttributes.bit())
+}
+
 /// `LSM_HOOK(int, 0, file_truncate, struct file *file)`, since 6.2; before, `path_truncate` sees these calls too.
 #[lsm(hook = "file_truncate")]
 pub fn file_truncate(context: LsmContext) -> i32 {

@@ -107,6 +107,17 @@ pub fn path_chown(context: LsmContext) -> i32 {
     ask_path(&context, Kind::FileSetAttributes)
 }
 
+/// `LSM_HOOK(int, 0, path_notify, const struct path *path, u64 mask, unsigned int obj_type)`: a watch on a directory tells the names
+/// in it, one on a file when it is used.
+#[lsm(hook = "path_notify")]
+pub fn path_notify(context: LsmContext) -> i32 {
+    let Some(slot) = governed() else { return 0 };
+    let path = argument(&context, 0);
+    let dentry = read(member!(path, path_dentry));
+    let kind = if file_type(dentry) == S_IFDIR { Kind::DirList } else { Kind::FileRead };
+    ask_object(slot, read(member!(path, path_mnt)), dentry, kind.bit())
+}
+
 /// The later uses that matter when an object of this type gets another name, for `leash_gains`.
 #[inline(always)]
 fn uses(kind: u16) -> u32 {
