@@ -41,6 +41,8 @@ pub(crate) struct Parts {
     pub(crate) set: ast::PolicySet,
     pub(crate) principal: Principal,
     pub(crate) stats: Stats,
+    pub(crate) slots: Vec<Option<u32>>,
+    pub(crate) warnings: Vec<Diagnostic>,
 }
 
 /// A compiled policy.
@@ -52,6 +54,9 @@ pub struct Compiled {
     constant: Vec<ast::Entity>,
     principal: Principal,
     stats: Stats,
+    /// For each policy that another one may be named for, which these are: equal numbers.
+    slots: Vec<Option<u32>>,
+    warnings: Vec<Diagnostic>,
 }
 
 /// An image in a slice of whole pages.
@@ -81,6 +86,8 @@ impl Compiled {
             constant: principal_entities(&parts.principal)?,
             principal: parts.principal,
             stats: parts.stats,
+            slots: parts.slots,
+            warnings: parts.warnings,
         })
     }
 
@@ -92,6 +99,30 @@ impl Compiled {
     /// Sizes.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// What is valid, and yet hardly meant or worth knowing.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
+    }
+
+    /// The determining policies by Cedar that the tables don't name, sorted. There are some only where policies of one form share
+    /// a place in the tables (a warning says so). `None` if the answers disagree: another verdict, a policy named that doesn't
+    /// determine it, or one not named for which no other one of its form is.
+    pub fn unnamed(&self, cedar: &Outcome, tables: &Outcome) -> Option<Vec<String>> {
+        let slot = |id: &String| {
+            let number = self.references.iter().position(|policy| &policy.id == id)?;
+            self.slots.get(number).copied().flatten()
+        };
+        if cedar.verdict != tables.verdict || tables.policies.iter().any(|id| !cedar.policies.contains(id)) {
+            return None;
+        }
+        if cedar.policies == tables.policies {
+            return Some(Vec::new());
+        }
+        let unnamed: Vec<String> = cedar.policies.iter().filter(|id| !tables.policies.contains(id)).cloned().collect();
+        let named: Vec<u32> = tables.policies.iter().filter_map(slot).collect();
+        unnamed.iter().all(|id| slot(id).is_some_and(|slot| named.contains(&slot))).then_some(unnamed)
     }
 
     /// All policies, in the order of the sources.
@@ -191,6 +222,9 @@ impl Compiled {
             let reason = policy.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
             // Writing to a string can't fail.
             let _ = writeln!(text, "  {effect} `{id}` at {}:{}{reason}", policy.source, policy.line);
+        }
+        if let Some(unnamed) = self.unnamed(&self.cedar(request), &outcome).filter(|unnamed| !unnamed.is_empty()) {
+            let _ = writeln!(text, "  also, but not named in a log: {}", unnamed.join(", "));
         }
         text
     }

@@ -9,6 +9,7 @@
 //! (rows, packing) → [`Compiled`]. This crate does no I/O.
 #![forbid(unsafe_code)]
 
+mod alike;
 mod atoms;
 mod compile;
 mod compiled;

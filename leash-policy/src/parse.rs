@@ -57,6 +57,18 @@ impl Sources {
         self.complain_span(place, span, message, label)
     }
 
+    /// Marks one more place in a complaint, if it is in the same source.
+    pub(crate) fn mark(&self, complaint: Diagnostic, place: Place, loc: Option<&Loc>, label: &str) -> Diagnostic {
+        match (self.0.get(place.source), loc) {
+            (Some(source), Some(loc)) if *source.name == *complaint.source_name() => {
+                let start = source.original_offset(place.base + loc.start(), false);
+                let end = source.original_offset(place.base + loc.end(), true).max(start);
+                complaint.at(start, end - start, label)
+            }
+            _ => complaint,
+        }
+    }
+
     fn complain_span(&self, place: Place, span: Option<(usize, usize)>, message: impl Into<String>, label: &str) -> Diagnostic {
         let Some(source) = self.0.get(place.source) else {
             return Diagnostic::new("", &"".into(), message);
