@@ -7,8 +7,8 @@ use crate::atoms::{self, Seen, TextLeaf};
 use crate::compiled::{Compiled, Parts, Stats};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::net;
-use crate::parse::{Policy, Sources, parse};
-use crate::request::{Effect, Principal};
+use crate::parse::{Parsed, Policy, Sources, parse};
+use crate::request::{Effect, PolicyRef, Principal};
 use crate::source::{Source, Variables};
 use crate::tables::{self, Graph, Reasons, Roots, Rows};
 use crate::text::{self, Automaton};
@@ -19,7 +19,7 @@ use leash_common::table::{MAX_EXE_CLASSES, PAGE_WORDS};
 /// Compiles all sources together for one principal. All faults that can be found are reported at once.
 pub fn compile(sources: &[Source], variables: &Variables, principal: &Principal) -> Result<Compiled, Diagnostics> {
     let mut faults = Vec::new();
-    let (sources, policies) = parse(sources, variables, &mut faults);
+    let Parsed { sources, policies, mut warnings } = parse(sources, variables, &mut faults);
     Diagnostics::check(std::mem::take(&mut faults))?;
     let world = World::new(principal)?;
     let (atoms, seen) = atoms::collect(&world, &sources, &policies, &mut faults);
@@ -76,12 +76,13 @@ pub fn compile(sources: &[Source], variables: &Variables, principal: &Principal)
         Failure::Tables(fault) => blame.tables(&fault).into(),
         Failure::Faults(faults) => faults,
     })?;
-    let warnings = blame.shared_names(&alike);
-    let set = ast::PolicySet::try_from_iter(policies.iter().map(|policy| policy.ast.clone())).map_err(internal)?;
-    let references = policies.iter().map(|policy| policy.reference.clone()).collect();
+    warnings.extend(blame.shared_names(&alike));
+    let (policies, references): (Vec<ast::Policy>, Vec<PolicyRef>) =
+        policies.into_iter().map(|policy| (policy.ast, policy.reference)).unzip();
     let (image, reasons, stats) = built;
     let principal = principal.clone();
-    Compiled::new(Parts { image, reasons, references, set, principal, stats, slots: alike.slots, warnings }).map_err(Into::into)
+    Compiled::new(Parts { image, reasons, references, policies, principal, stats, slots: alike.slots, warnings })
+        .map_err(Into::into)
 }
 
 /// States for which exact sets of determining policies are worth their room, where policies could share theirs.
@@ -203,7 +204,7 @@ impl Blame<'_> {
         );
         let help =
             "join policies of the same form with `||` in one policy, or begin their patterns with a directory instead of `*`";
-        vec![self.sources.complain(first.place, first.ast.loc(), message, "the first of these policies").help(help)]
+        vec![self.sources.complain(first.place, first.ast.loc(), message, "the first of these policies").help(help).warning()]
     }
 
     /// A complaint about the policies that were met where the limit was reached.

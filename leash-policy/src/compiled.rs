@@ -12,6 +12,7 @@ use leash_common::table::{
 };
 
 use crate::diagnostic::Diagnostic;
+use crate::nearest::nearest;
 use crate::request::{Effect, Outcome, PolicyRef, Principal, Request, Resource, Verdict};
 use crate::tables::Reasons;
 use crate::world::{internal, principal_entities, resource_entity, uid};
@@ -38,7 +39,7 @@ pub(crate) struct Parts {
     pub(crate) image: Vec<u64>,
     pub(crate) reasons: Reasons,
     pub(crate) references: Vec<PolicyRef>,
-    pub(crate) set: ast::PolicySet,
+    pub(crate) policies: Vec<ast::Policy>,
     pub(crate) principal: Principal,
     pub(crate) stats: Stats,
     pub(crate) slots: Vec<Option<u32>>,
@@ -51,6 +52,8 @@ pub struct Compiled {
     reasons: Reasons,
     references: Vec<PolicyRef>,
     set: PolicySet,
+    /// All policies, in the order of `references`.
+    policies: Vec<ast::Policy>,
     constant: Vec<ast::Entity>,
     principal: Principal,
     stats: Stats,
@@ -78,11 +81,13 @@ fn schema() -> Result<&'static cedar_policy::Schema, Diagnostic> {
 
 impl Compiled {
     pub(crate) fn new(parts: Parts) -> Result<Self, Diagnostic> {
+        let set = ast::PolicySet::try_from_iter(parts.policies.iter().cloned()).map_err(internal)?;
         Ok(Self {
             image: parts.image,
             reasons: parts.reasons,
             references: parts.references,
-            set: PolicySet::from(parts.set),
+            set: PolicySet::from(set),
+            policies: parts.policies,
             constant: principal_entities(&parts.principal)?,
             principal: parts.principal,
             stats: parts.stats,
@@ -222,6 +227,12 @@ impl Compiled {
             let reason = policy.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
             // Writing to a string can't fail.
             let _ = writeln!(text, "  {effect} `{id}` at {}:{}{reason}", policy.source, policy.line);
+        }
+        if outcome.verdict == Verdict::Deny
+            && outcome.policies.is_empty()
+            && let Ok(Some(nearest)) = nearest(&self.principal, request, self.policies.iter().zip(&self.references))
+        {
+            text.push_str(&nearest);
         }
         if let Some(unnamed) = self.unnamed(&self.cedar(request), &outcome).filter(|unnamed| !unnamed.is_empty()) {
             let _ = writeln!(text, "  also, but not named in a log: {}", unnamed.join(", "));

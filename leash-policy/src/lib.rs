@@ -15,6 +15,8 @@ mod compile;
 mod compiled;
 mod diagnostic;
 mod fast;
+mod form;
+mod nearest;
 mod net;
 mod parse;
 pub mod profile;

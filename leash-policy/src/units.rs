@@ -362,7 +362,9 @@ fn free_of_groups(classes: &Classes, alike: &Alike, domain: Domain) -> FastMap<u
 /// The first unit that cannot stand for the others of its slot: Cedar's answers differ, or grow fewer where its pattern matches,
 /// or what they are where no pattern of the group matches isn't known.
 fn unlike<'u>(alike: &Alike, units: &'u [Unit]) -> Option<&'u Unit> {
-    let mut known: FastMap<(u32, u32), (&[bool], Option<&[bool]>)> = FastMap::default();
+    // For each slot and its kinds, Cedar's answers without a match, and with one.
+    type Answers<'u> = (&'u [bool], Option<&'u [bool]>);
+    let mut known: FastMap<(u32, u32), Answers> = FastMap::default();
     for unit in units {
         let Some(slot) = alike.slot(unit.policy as usize) else { continue };
         let Some(sight) = unit.sights.first() else { continue };
