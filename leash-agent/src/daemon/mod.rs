@@ -4,6 +4,7 @@
 //! cgroup), and enforcement before the command's first instruction. On the way down it is reversed, and whatever fails, the
 //! session's processes die first. Words for people leave through [`Notices`]; this module prints nothing.
 
+mod as_user;
 pub mod checks;
 mod convert;
 mod layout;
@@ -67,6 +68,14 @@ pub enum RunError {
         path: PathBuf,
         /// What is wrong.
         fault: String,
+    },
+    /// The directory for an agent's state.
+    #[error("cannot make `{}`: {source}", path.display())]
+    AgentState {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// There is no such profile.
     #[error("there is no profile `{name}`; there are {known}")]
