@@ -104,9 +104,9 @@ pub enum RunError {
     /// The policy can't be enforced.
     #[error(transparent)]
     Policy(Box<leash_policy::Diagnostics>),
-    /// A policy of the project permits something.
+    /// A policy of the project or of the administrators permits something.
     #[error(
-        "`{source_name}` permits something (policy `{policy}`); policies of a project's .leash directory may only forbid, give it with --policy instead"
+        "`{source_name}` permits something (policy `{policy}`); policies of /etc/leash and of a project's .leash directory may only forbid, give it with --policy instead"
     )]
     Widens {
         /// The source.

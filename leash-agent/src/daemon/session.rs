@@ -64,7 +64,7 @@ impl Prepared {
         let principal = policies::principal(request, &user)?;
         let mut layout = Layout::new(request, &user, &principal.name)?;
         let variables = layout::variables(&layout.workspace, &user);
-        let policies = Policies::new(request, &layout.workspace, variables, principal)?;
+        let policies = Policies::new(request, &layout.workspace, Path::new(policies::SYSTEM_DIR), variables, principal)?;
         let ready = policies.compile(1)?;
         for path in policies.protected() {
             layout.protect_policy(path);
