@@ -2,80 +2,151 @@
 
 use cedar_policy_core::ast;
 
-use crate::atoms::{self, TextLeaf};
+use crate::alike::Alike;
+use crate::atoms::{self, Seen, TextLeaf};
 use crate::compiled::{Compiled, Parts, Stats};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::net;
-use crate::parse::{Policy, Sources, parse};
-use crate::request::{Effect, Principal};
+use crate::parse::{Parsed, Policy, Sources, parse};
+use crate::request::{Effect, PolicyRef, Principal};
 use crate::source::{Source, Variables};
-use crate::tables::{self, Graph, Roots, Rows};
+use crate::tables::{self, Graph, Reasons, Roots, Rows};
 use crate::text::{self, Automaton};
-use crate::units::{Classes, Variant, units};
+use crate::units::{Classes, Units, Variant, units};
 use crate::world::{World, internal};
 use leash_common::table::{MAX_EXE_CLASSES, PAGE_WORDS};
 
 /// Compiles all sources together for one principal. All faults that can be found are reported at once.
 pub fn compile(sources: &[Source], variables: &Variables, principal: &Principal) -> Result<Compiled, Diagnostics> {
     let mut faults = Vec::new();
-    let (sources, policies) = parse(sources, variables, &mut faults);
+    let Parsed { sources, policies, mut warnings } = parse(sources, variables, &mut faults);
     Diagnostics::check(std::mem::take(&mut faults))?;
     let world = World::new(principal)?;
     let (atoms, seen) = atoms::collect(&world, &sources, &policies, &mut faults);
     Diagnostics::check(std::mem::take(&mut faults))?;
 
     let (text_atoms, exe_atoms) = (atoms.text.into_values(), atoms.exe.into_values());
-    let blame = Blame { sources: &sources, policies: &policies };
-    let (text, exe) = std::thread::scope(|scope| {
-        let exe = scope.spawn(|| automaton(&exe_atoms, false));
-        (automaton(&text_atoms, true), exe.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    let (ip_atoms, port_atoms) = (atoms.ip.into_values(), atoms.port.into_values());
+    let blame = Blame { sources: &sources, policies: &policies, seen: &seen };
+    let (exact, exe) = std::thread::scope(|scope| {
+        let exe = scope.spawn(|| automaton(&exe_atoms, &Alike::none(exe_atoms.len()), false, text::MAX_STATES));
+        let exact = automaton(&text_atoms, &Alike::none(text_atoms.len()), true, EXACT_STATES);
+        (exact, exe.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    let text = text.map_err(|fault| blame.automaton(fault, "paths", |number| seen.get(number).map(|seen| &*seen.text)))?;
-    let exe = exe.map_err(|fault| blame.automaton(fault, "programs", |number| seen.get(number).map(|seen| &*seen.exe)))?;
+    let exe = exe.map_err(|fault| blame.automaton(fault, "programs", |seen| &seen.exe))?;
     if exe.classes.len() > MAX_EXE_CLASSES {
         let message =
             format!("the conditions on `context.exe` tell {} programs apart; {MAX_EXE_CLASSES} is the limit", exe.classes.len());
         return Err(internal(message).help("use fewer conditions on `context.exe`").into());
     }
-    let (ip_atoms, port_atoms) = (atoms.ip.into_values(), atoms.port.into_values());
-    let classes = Classes {
-        text: &text.classes,
-        exe: &exe.classes,
+    let attempt = Attempt {
+        world: &world,
+        policies: &policies,
+        exe: &exe,
         ipv4: net::addresses(&ip_atoms, false),
         ipv6: net::addresses(&ip_atoms, true),
         ports: net::ports(&port_atoms),
+        blame,
     };
-    let units = units(&world, &sources, &policies, &seen, &classes, &mut faults);
-    Diagnostics::check(faults)?;
-
-    let effects: Vec<Effect> = policies.iter().map(|policy| policy.reference.effect).collect();
-    let mut graph = Graph::default();
-    let mut rows = Rows::new(&effects, &units);
-    let too_large = |fault: tables::TooLarge| blame.tables(&fault);
-    let roots = Roots {
-        ipv4: tables::endpoints(&mut graph, &mut rows, Variant::Ipv4, &classes.ipv4, &classes.ports).map_err(too_large)?,
-        ipv6: tables::endpoints(&mut graph, &mut rows, Variant::Ipv6, &classes.ipv6, &classes.ports).map_err(too_large)?,
-        exe: tables::programs(&mut graph, &exe),
-        text: tables::texts(&mut graph, &mut rows, &text).map_err(too_large)?,
+    // Exact sets of determining policies come first; where they need too much room, exact verdicts do.
+    let alone = Alike::none(text_atoms.len());
+    let built = match exact {
+        Ok(text) => attempt.build(&text, &alone),
+        Err(fault) => Err(Failure::States(fault)),
     };
-    let image = tables::pack(&graph, &roots).map_err(too_large)?;
-    let stats = Stats {
-        policies: policies.len(),
-        classes: text.classes.len(),
-        exe_classes: exe.classes.len(),
-        states: graph.nodes.len(),
-        reasons: rows.reasons.len(),
-        pages: image.len() / PAGE_WORDS,
+    let (alike, built) = match built {
+        Err(failure @ (Failure::States(_) | Failure::Tables(_))) => match Alike::find(&policies, &seen, &text_atoms) {
+            Some(alike) => {
+                let text = automaton(&text_atoms, &alike, true, text::MAX_STATES).map_err(Failure::States);
+                let built = text.and_then(|text| attempt.build(&text, &alike));
+                (alike, built)
+            }
+            None if matches!(failure, Failure::States(_)) => {
+                let text = automaton(&text_atoms, &alone, true, text::MAX_STATES).map_err(Failure::States);
+                let built = text.and_then(|text| attempt.build(&text, &alone));
+                (alone, built)
+            }
+            None => (alone, Err(failure)),
+        },
+        built => (alone, built),
     };
-    let set = ast::PolicySet::try_from_iter(policies.iter().map(|policy| policy.ast.clone())).map_err(internal)?;
-    let references = policies.iter().map(|policy| policy.reference.clone()).collect();
-    Compiled::new(Parts { image, reasons: rows.reasons, references, set, principal: principal.clone(), stats })
+    let blame = attempt.blame;
+    let built = built.map_err(|failure| match failure {
+        Failure::States(fault) => blame.automaton(fault, "paths", |seen| &seen.text),
+        Failure::Tables(fault) => blame.tables(&fault).into(),
+        Failure::Faults(faults) => faults,
+    })?;
+    warnings.extend(blame.shared_names(&alike));
+    let (policies, references): (Vec<ast::Policy>, Vec<PolicyRef>) =
+        policies.into_iter().map(|policy| (policy.ast, policy.reference)).unzip();
+    let (image, reasons, stats) = built;
+    let principal = principal.clone();
+    Compiled::new(Parts { image, reasons, references, policies, principal, stats, slots: alike.slots, warnings })
         .map_err(Into::into)
 }
 
+/// States for which exact sets of determining policies are worth their room, where policies could share theirs.
+const EXACT_STATES: usize = 1 << 18;
+
+/// Why tables can't be built.
+enum Failure {
+    /// The automaton of paths has too many states.
+    States(text::TooLarge),
+    /// The tables are too large.
+    Tables(tables::TooLarge),
+    /// Something else is wrong.
+    Faults(Diagnostics),
+}
+
+impl From<tables::TooLarge> for Failure {
+    fn from(fault: tables::TooLarge) -> Self {
+        Self::Tables(fault)
+    }
+}
+
+/// Everything that tables are built from but the automaton of paths.
+struct Attempt<'a> {
+    world: &'a World,
+    policies: &'a [Policy],
+    exe: &'a Automaton,
+    ipv4: Vec<net::Interval>,
+    ipv6: Vec<net::Interval>,
+    ports: Vec<net::Interval>,
+    blame: Blame<'a>,
+}
+
+impl Attempt<'_> {
+    fn build(&self, text: &Automaton, alike: &Alike) -> Result<(Vec<u64>, Reasons, Stats), Failure> {
+        let classes =
+            Classes { text: &text.classes, exe: &self.exe.classes, ipv4: &self.ipv4, ipv6: &self.ipv6, ports: &self.ports };
+        let mut faults = Vec::new();
+        let units = units(self.world, self.blame.sources, self.policies, self.blame.seen, &classes, alike, &mut faults);
+        Diagnostics::check(faults).map_err(Failure::Faults)?;
+        let effects: Vec<Effect> = self.policies.iter().map(|policy| policy.reference.effect).collect();
+        let mut graph = Graph::default();
+        let mut rows = Rows::new(&effects, &units);
+        let roots = Roots {
+            ipv4: tables::endpoints(&mut graph, &mut rows, Variant::Ipv4, &self.ipv4, &self.ports)?,
+            ipv6: tables::endpoints(&mut graph, &mut rows, Variant::Ipv6, &self.ipv6, &self.ports)?,
+            exe: tables::programs(&mut graph, self.exe),
+            text: tables::texts(&mut graph, &mut rows, text)?,
+        };
+        let image = tables::pack(&graph, &roots).map_err(|fault| tables::TooLarge { policies: broadest(&units), ..fault })?;
+        let stats = Stats {
+            policies: self.policies.len(),
+            classes: text.classes.len(),
+            exe_classes: self.exe.classes.len(),
+            states: graph.nodes.len(),
+            reasons: rows.reasons.len(),
+            pages: image.len() / PAGE_WORDS,
+        };
+        Ok((image, rows.reasons, stats))
+    }
+}
+
 /// Builds the automaton, and makes sure that each class's witness is in the class: all else rests on that.
-fn automaton(atoms: &[Vec<TextLeaf>], split: bool) -> Result<Automaton, text::TooLarge> {
-    let automaton = text::build(atoms, split)?;
+fn automaton(atoms: &[Vec<TextLeaf>], alike: &Alike, split: bool, states: usize) -> Result<Automaton, text::TooLarge> {
+    let automaton = text::build(atoms, alike, split, states)?;
     let faithful = |(number, class): (usize, &text::Class)| automaton.classify(class.witness.as_bytes()) == Some(number as u32);
     match automaton.classes.iter().enumerate().all(faithful) {
         true => Ok(automaton),
@@ -84,16 +155,18 @@ fn automaton(atoms: &[Vec<TextLeaf>], split: bool) -> Result<Automaton, text::To
 }
 
 /// Turns limits into complaints that name policies.
+#[derive(Clone, Copy)]
 struct Blame<'a> {
     sources: &'a Sources,
     policies: &'a [Policy],
+    seen: &'a [Seen],
 }
 
 impl Blame<'_> {
-    fn automaton<'s>(&self, fault: text::TooLarge, what: &str, seen: impl Fn(usize) -> Option<&'s [u32]>) -> Diagnostics {
-        let holds = |number: usize| seen(number).is_some_and(|atoms| atoms.iter().any(|atom| fault.atoms.contains(atom)));
+    fn automaton(&self, fault: text::TooLarge, what: &str, atoms: impl Fn(&Seen) -> &[u32]) -> Diagnostics {
+        let holds = |seen: &Seen| atoms(seen).iter().any(|atom| fault.atoms.contains(atom));
         let responsible: Vec<&Policy> =
-            self.policies.iter().enumerate().filter(|(number, _)| holds(*number)).map(|(_, policy)| policy).take(5).collect();
+            self.policies.iter().zip(self.seen).filter(|(_, seen)| holds(seen)).map(|(policy, _)| policy).take(5).collect();
         let Some(first) = responsible.first() else {
             return internal(format!("a witness of the {what} is in another class than its own")).into();
         };
@@ -103,14 +176,72 @@ impl Blame<'_> {
             text::MAX_STATES,
             names.join(", ")
         );
-        let help = "patterns such as `*/x/*` in separate policies can match together in any combination: join them with `||` in one \
-                    policy, or begin them with a directory instead of `*`";
-        self.sources.complain(first.place, first.ast.loc(), message, "one of these policies").help(help).into()
+        let help = "patterns such as `*/x/*` in separate policies can match together in any combination. Join them with `||` in one \
+                    policy, or begin them with a directory instead of `*`. Any number of separate policies is fine where they differ \
+                    in the pattern alone, have no other condition on the path, and a match makes them apply (no `unless`)";
+        let mut first = self.sources.complain(first.place, first.ast.loc(), message, "one of these policies").help(help);
+        for policy in responsible.iter().skip(1) {
+            first = self.sources.mark(first, policy.place, policy.ast.loc(), "another one");
+        }
+        first.into()
     }
 
-    fn tables(&self, fault: &tables::TooLarge) -> Diagnostic {
-        internal(format!("the policies need too many {}", fault.0)).help(
-            "conditions on paths and programs, or on addresses and ports, that are in separate policies multiply: join them",
-        )
+    /// What to say where policies share a place in the tables.
+    fn shared_names(&self, alike: &Alike) -> Vec<Diagnostic> {
+        let shared: Vec<&Policy> = self
+            .policies
+            .iter()
+            .enumerate()
+            .filter(|(number, _)| alike.slot(*number).is_some())
+            .map(|(_, policy)| policy)
+            .collect();
+        let Some(first) = shared.first() else { return Vec::new() };
+        let message = format!(
+            "{} policies, such as `{}`, have patterns that can match together in too many combinations: where several of the same form \
+             match one path, the log names only one of them; the verdict is exact",
+            shared.len(),
+            first.reference.id
+        );
+        let help =
+            "join policies of the same form with `||` in one policy, or begin their patterns with a directory instead of `*`";
+        vec![self.sources.complain(first.place, first.ast.loc(), message, "the first of these policies").help(help).warning()]
     }
+
+    /// A complaint about the policies that were met where the limit was reached.
+    fn tables(&self, fault: &tables::TooLarge) -> Diagnostic {
+        let mut responsible: Vec<&Policy> =
+            fault.policies.iter().filter_map(|number| self.policies.get(*number as usize)).collect();
+        responsible.dedup_by_key(|policy| &policy.reference.id);
+        responsible.truncate(5);
+        let message = format!("the policies need too many {}", fault.what);
+        let Some((first, others)) = responsible.split_first() else { return internal(message) };
+        let names: Vec<String> = responsible.iter().map(|policy| format!("`{}`", policy.reference.id)).collect();
+        let message = format!("{message}, above all {}", names.join(", "));
+        let help = "conditions on paths and programs, or on addresses and ports, multiply where they are in separate policies: join \
+                    them in one policy, or make them disjoint";
+        let complaint = self.sources.complain(first.place, first.ast.loc(), message, "one of these policies").help(help);
+        others
+            .iter()
+            .fold(complaint, |complaint, policy| self.sources.mark(complaint, policy.place, policy.ast.loc(), "another one"))
+    }
+}
+
+/// The policies that tell the most classes of places and programs apart.
+fn broadest(units: &[Units]) -> Vec<u32> {
+    let mut sizes: Vec<(usize, u32)> = units
+        .iter()
+        .flat_map(|units| &units.units)
+        .map(|unit| (unit.sights.iter().map(|sight| sight.classes.len()).sum(), unit.policy))
+        .collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    let mut policies = Vec::new();
+    for (_, policy) in sizes {
+        if !policies.contains(&policy) {
+            policies.push(policy);
+        }
+        if policies.len() == 5 {
+            break;
+        }
+    }
+    policies
 }

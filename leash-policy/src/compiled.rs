@@ -12,6 +12,7 @@ use leash_common::table::{
 };
 
 use crate::diagnostic::Diagnostic;
+use crate::nearest::nearest;
 use crate::request::{Effect, Outcome, PolicyRef, Principal, Request, Resource, Verdict};
 use crate::tables::Reasons;
 use crate::world::{internal, principal_entities, resource_entity, uid};
@@ -38,9 +39,11 @@ pub(crate) struct Parts {
     pub(crate) image: Vec<u64>,
     pub(crate) reasons: Reasons,
     pub(crate) references: Vec<PolicyRef>,
-    pub(crate) set: ast::PolicySet,
+    pub(crate) policies: Vec<ast::Policy>,
     pub(crate) principal: Principal,
     pub(crate) stats: Stats,
+    pub(crate) slots: Vec<Option<u32>>,
+    pub(crate) warnings: Vec<Diagnostic>,
 }
 
 /// A compiled policy.
@@ -49,9 +52,14 @@ pub struct Compiled {
     reasons: Reasons,
     references: Vec<PolicyRef>,
     set: PolicySet,
+    /// All policies, in the order of `references`.
+    policies: Vec<ast::Policy>,
     constant: Vec<ast::Entity>,
     principal: Principal,
     stats: Stats,
+    /// For each policy that another one may be named for, which these are: equal numbers.
+    slots: Vec<Option<u32>>,
+    warnings: Vec<Diagnostic>,
 }
 
 /// An image in a slice of whole pages.
@@ -73,14 +81,18 @@ fn schema() -> Result<&'static cedar_policy::Schema, Diagnostic> {
 
 impl Compiled {
     pub(crate) fn new(parts: Parts) -> Result<Self, Diagnostic> {
+        let set = ast::PolicySet::try_from_iter(parts.policies.iter().cloned()).map_err(internal)?;
         Ok(Self {
             image: parts.image,
             reasons: parts.reasons,
             references: parts.references,
-            set: PolicySet::from(parts.set),
+            set: PolicySet::from(set),
+            policies: parts.policies,
             constant: principal_entities(&parts.principal)?,
             principal: parts.principal,
             stats: parts.stats,
+            slots: parts.slots,
+            warnings: parts.warnings,
         })
     }
 
@@ -92,6 +104,30 @@ impl Compiled {
     /// Sizes.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// What is valid, and yet hardly meant or worth knowing.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
+    }
+
+    /// The determining policies by Cedar that the tables don't name, sorted. There are some only where policies of one form share
+    /// a place in the tables (a warning says so). `None` if the answers disagree: another verdict, a policy named that doesn't
+    /// determine it, or one not named for which no other one of its form is.
+    pub fn unnamed(&self, cedar: &Outcome, tables: &Outcome) -> Option<Vec<String>> {
+        let slot = |id: &String| {
+            let number = self.references.iter().position(|policy| &policy.id == id)?;
+            self.slots.get(number).copied().flatten()
+        };
+        if cedar.verdict != tables.verdict || tables.policies.iter().any(|id| !cedar.policies.contains(id)) {
+            return None;
+        }
+        if cedar.policies == tables.policies {
+            return Some(Vec::new());
+        }
+        let unnamed: Vec<String> = cedar.policies.iter().filter(|id| !tables.policies.contains(id)).cloned().collect();
+        let named: Vec<u32> = tables.policies.iter().filter_map(slot).collect();
+        unnamed.iter().all(|id| slot(id).is_some_and(|slot| named.contains(&slot))).then_some(unnamed)
     }
 
     /// All policies, in the order of the sources.
@@ -191,6 +227,15 @@ impl Compiled {
             let reason = policy.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
             // Writing to a string can't fail.
             let _ = writeln!(text, "  {effect} `{id}` at {}:{}{reason}", policy.source, policy.line);
+        }
+        if outcome.verdict == Verdict::Deny
+            && outcome.policies.is_empty()
+            && let Ok(Some(nearest)) = nearest(&self.principal, request, self.policies.iter().zip(&self.references))
+        {
+            text.push_str(&nearest);
+        }
+        if let Some(unnamed) = self.unnamed(&self.cedar(request), &outcome).filter(|unnamed| !unnamed.is_empty()) {
+            let _ = writeln!(text, "  also, but not named in a log: {}", unnamed.join(", "));
         }
         text
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use miette::{LabeledSpan, NamedSource, SourceCode, SourceSpan};
+use miette::{LabeledSpan, NamedSource, Severity, SourceCode, SourceSpan};
 
 /// One fault in a policy source.
 #[derive(Clone, Debug)]
@@ -12,6 +12,7 @@ pub struct Diagnostic {
     help: Option<String>,
     source: Box<NamedSource<Arc<str>>>,
     labels: Vec<LabeledSpan>,
+    severity: Severity,
 }
 
 impl Diagnostic {
@@ -21,6 +22,7 @@ impl Diagnostic {
             help: None,
             source: Box::new(NamedSource::new(name, Arc::clone(text))),
             labels: Vec::new(),
+            severity: Severity::Error,
         }
     }
 
@@ -32,6 +34,12 @@ impl Diagnostic {
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Makes it something that is valid all the same.
+    pub(crate) fn warning(mut self) -> Self {
+        self.severity = Severity::Warning;
         self
     }
 
@@ -76,6 +84,10 @@ impl std::error::Error for Diagnostic {}
 impl miette::Diagnostic for Diagnostic {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        Some(self.severity)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

@@ -9,11 +9,14 @@
 //! (rows, packing) → [`Compiled`]. This crate does no I/O.
 #![forbid(unsafe_code)]
 
+mod alike;
 mod atoms;
 mod compile;
 mod compiled;
 mod diagnostic;
 mod fast;
+mod form;
+mod nearest;
 mod net;
 mod parse;
 pub mod profile;

@@ -1,15 +1,16 @@
 //! Text to validated policies. Parsing and strict validation are Cedar's; this module gives policies their names and leads every
 //! complaint back to the user's text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use cedar_policy_core::ast;
 use cedar_policy_core::extensions::Extensions;
 use cedar_policy_core::parser::{Loc, parse_policyset};
-use cedar_policy_core::validator::{ValidationMode, Validator, ValidatorSchema};
+use cedar_policy_core::validator::{ValidationMode, ValidationResult, ValidationWarning, Validator, ValidatorSchema};
 
 use crate::diagnostic::Diagnostic;
+use crate::form::form;
 use crate::request::{Effect, PolicyRef};
 use crate::source::{Expanded, Source, Variables, expand};
 
@@ -35,6 +36,14 @@ pub(crate) struct Policy {
     pub(crate) place: Place,
 }
 
+/// What all sources gave.
+pub(crate) struct Parsed {
+    pub(crate) sources: Sources,
+    pub(crate) policies: Vec<Policy>,
+    /// Policies that can never apply.
+    pub(crate) warnings: Vec<Diagnostic>,
+}
+
 /// The validator for the schema of this crate.
 fn validator() -> Result<&'static Validator, Diagnostic> {
     static PARSED: OnceLock<Result<Validator, String>> = OnceLock::new();
@@ -55,6 +64,18 @@ impl Sources {
     pub(crate) fn complain(&self, place: Place, loc: Option<&Loc>, message: impl Into<String>, label: &str) -> Diagnostic {
         let span = loc.map(|loc| (loc.start(), loc.end()));
         self.complain_span(place, span, message, label)
+    }
+
+    /// Marks one more place in a complaint, if it is in the same source.
+    pub(crate) fn mark(&self, complaint: Diagnostic, place: Place, loc: Option<&Loc>, label: &str) -> Diagnostic {
+        match (self.0.get(place.source), loc) {
+            (Some(source), Some(loc)) if *source.name == *complaint.source_name() => {
+                let start = source.original_offset(place.base + loc.start(), false);
+                let end = source.original_offset(place.base + loc.end(), true).max(start);
+                complaint.at(start, end - start, label)
+            }
+            _ => complaint,
+        }
     }
 
     fn complain_span(&self, place: Place, span: Option<(usize, usize)>, message: impl Into<String>, label: &str) -> Diagnostic {
@@ -84,29 +105,31 @@ impl Sources {
 struct Part {
     policies: Vec<ast::Policy>,
     faults: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
 }
 
 /// Parses and validates all sources.
-pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<Diagnostic>) -> (Sources, Vec<Policy>) {
+pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<Diagnostic>) -> Parsed {
     let sources = Sources(sources.iter().map(|source| expand(source, variables, faults)).collect());
     let validator = match validator() {
         Ok(validator) => validator,
         Err(fault) => {
             faults.push(fault);
-            return (sources, Vec::new());
+            return Parsed { sources, policies: Vec::new(), warnings: Vec::new() };
         }
     };
     if !faults.is_empty() {
-        return (sources, Vec::new());
+        return Parsed { sources, policies: Vec::new(), warnings: Vec::new() };
     }
     let places = parts(&sources);
     let parse_one = |(place, end): &(Place, usize)| parse_part(&sources, *place, *end, validator);
     let parsed: Vec<Part> =
         if places.len() < 2 { places.iter().map(parse_one).collect() } else { parallel(&places, THREADS, parse_one) };
-    let mut policies = Vec::new();
+    let (mut policies, mut warnings) = (Vec::new(), Vec::new());
     let mut numbers = BTreeMap::new();
     for ((place, _), part) in places.iter().zip(parsed) {
         faults.extend(part.faults);
+        warnings.extend(part.warnings);
         for ast in part.policies {
             let number = numbers.entry(place.source).or_insert(0);
             *number += 1;
@@ -114,7 +137,7 @@ pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<
         }
     }
     unique(&sources, &policies, faults);
-    (sources, policies)
+    Parsed { sources, policies, warnings }
 }
 
 /// Maps `items` on `threads` threads, in order.
@@ -164,11 +187,42 @@ fn parse_part(sources: &Sources, place: Place, end: usize, validator: &Validator
         let message = "templates are not supported: this policy has slots such as `?principal`";
         part.faults.push(sources.complain(place, template.loc(), message, "this is a template").help(help));
     }
-    let result = validator.validate(&set, ValidationMode::Strict);
-    part.faults.extend(result.validation_errors().map(|error| convert(sources, place, error)));
+    validate(sources, place, text, &set, validator, &mut part);
     part.policies = set.into_policies().filter(ast::Policy::is_static).collect();
     part.policies.sort_by_key(|policy| policy.loc().map_or(0, Loc::start));
     part
+}
+
+/// Validates one policy of each form, and all of them if there is anything to say.
+fn validate(sources: &Sources, place: Place, text: &str, set: &ast::PolicySet, validator: &Validator, part: &mut Part) {
+    let mut forms = BTreeSet::new();
+    let first_of_form = |policy: &&ast::Policy| {
+        let span = policy.loc().map_or(0..text.len(), |loc| loc.start()..loc.end());
+        forms.insert(form(text.get(span).unwrap_or(text)))
+    };
+    let samples =
+        ast::PolicySet::try_from_iter(set.policies().filter(|policy| policy.is_static()).filter(first_of_form).cloned());
+    if part.faults.is_empty()
+        && let Ok(samples) = samples
+        && is_clean(&validator.validate(&samples, ValidationMode::Strict))
+    {
+        return;
+    }
+    let result = validator.validate(set, ValidationMode::Strict);
+    part.faults.extend(result.validation_errors().map(|error| convert(sources, place, error)));
+    let impossible = result.validation_warnings().filter(|warning| is_impossible(warning));
+    part.warnings.extend(impossible.map(|warning| {
+        let help = "no request of any action makes its conditions true; the scope and the conditions contradict each other";
+        convert(sources, place, warning).help(help).warning()
+    }));
+}
+
+fn is_clean(result: &ValidationResult) -> bool {
+    result.validation_passed() && !result.validation_warnings().any(is_impossible)
+}
+
+fn is_impossible(warning: &ValidationWarning) -> bool {
+    matches!(warning, ValidationWarning::ImpossiblePolicy(_))
 }
 
 /// Cedar's complaint as ours.

@@ -11,14 +11,25 @@ pub struct Profile {
     pub summary: &'static str,
     /// The agent's name in policies where the caller gives none: profiles of one agent are about that agent.
     pub agent: Option<&'static str>,
-    fragments: &'static [(&'static str, &'static str)],
+    fragments: &'static [&'static [Fragment]],
 }
 
-macro_rules! fragments {
-    ($($file:literal),* $(,)?) => {
-        &[$((concat!("profiles/", $file), include_str!(concat!("../../policies/profiles/", $file)))),*]
+type Fragment = (&'static str, &'static str);
+
+macro_rules! fragment {
+    ($file:literal) => {
+        (concat!("profiles/", $file), include_str!(concat!("../../policies/profiles/", $file)))
     };
 }
+
+/// Reading, and what no profile may do.
+const COMMON: &[Fragment] =
+    &[fragment!("system.cedar"), fragment!("home.cedar"), fragment!("traps.cedar"), fragment!("secrets.cedar")];
+/// Writing to the workspace, and what builds in it need.
+const WORK: &[Fragment] = &[fragment!("caches.cedar"), fragment!("workspace-write.cedar")];
+const LOOK: &[Fragment] = &[fragment!("workspace-read.cedar")];
+const INTERNET: &[Fragment] = &[fragment!("network.cedar")];
+const NO_INTERNET: &[Fragment] = &[fragment!("no-network.cedar")];
 
 /// All profiles; the first is the default.
 pub const PROFILES: &[Profile] = &[
@@ -26,72 +37,39 @@ pub const PROFILES: &[Profile] = &[
         name: "workspace",
         summary: "system readable, workspace and /tmp writable, secrets unreadable, public internet on 53/80/443",
         agent: None,
-        fragments: fragments![
-            "system.cedar",
-            "home.cedar",
-            "caches.cedar",
-            "workspace-write.cedar",
-            "traps.cedar",
-            "secrets.cedar",
-            "network.cedar"
-        ],
+        fragments: &[COMMON, WORK, INTERNET],
     },
     Profile {
         name: "readonly",
         summary: "like workspace, but only /tmp can be written",
         agent: None,
-        fragments: fragments![
-            "system.cedar",
-            "home.cedar",
-            "workspace-read.cedar",
-            "traps.cedar",
-            "secrets.cedar",
-            "network.cedar"
-        ],
+        fragments: &[COMMON, LOOK, INTERNET],
     },
     Profile {
         name: "no-network",
         summary: "like workspace, but without any internet endpoint",
         agent: None,
-        fragments: fragments![
-            "system.cedar",
-            "home.cedar",
-            "caches.cedar",
-            "workspace-write.cedar",
-            "traps.cedar",
-            "secrets.cedar",
-            "no-network.cedar"
-        ],
+        fragments: &[COMMON, WORK, NO_INTERNET],
     },
-    agent_profile("codex", "workspace, and the state of OpenAI Codex CLI", AGENT_CODEX),
-    agent_profile("gemini", "workspace, and the state of Gemini CLI", AGENT_GEMINI),
-    agent_profile("aider", "workspace, and the state of aider", AGENT_AIDER),
-    agent_profile("mini-swe-agent", "workspace, and the state of mini-swe-agent", AGENT_MINI),
+    agent_profile(
+        "codex",
+        "workspace, and the state of OpenAI Codex CLI",
+        &[COMMON, WORK, INTERNET, &[fragment!("agents/codex.cedar")]],
+    ),
+    agent_profile(
+        "gemini",
+        "workspace, and the state of Gemini CLI",
+        &[COMMON, WORK, INTERNET, &[fragment!("agents/gemini.cedar")]],
+    ),
+    agent_profile("aider", "workspace, and the state of aider", &[COMMON, WORK, INTERNET, &[fragment!("agents/aider.cedar")]]),
+    agent_profile(
+        "mini-swe-agent",
+        "workspace, and the state of mini-swe-agent",
+        &[COMMON, WORK, INTERNET, &[fragment!("agents/mini-swe-agent.cedar")]],
+    ),
 ];
 
-type Fragments = &'static [(&'static str, &'static str)];
-
-macro_rules! agent_fragments {
-    ($file:literal) => {
-        fragments![
-            "system.cedar",
-            "home.cedar",
-            "caches.cedar",
-            "workspace-write.cedar",
-            "traps.cedar",
-            "secrets.cedar",
-            "network.cedar",
-            $file
-        ]
-    };
-}
-
-const AGENT_CODEX: Fragments = agent_fragments!("agents/codex.cedar");
-const AGENT_GEMINI: Fragments = agent_fragments!("agents/gemini.cedar");
-const AGENT_AIDER: Fragments = agent_fragments!("agents/aider.cedar");
-const AGENT_MINI: Fragments = agent_fragments!("agents/mini-swe-agent.cedar");
-
-const fn agent_profile(name: &'static str, summary: &'static str, fragments: Fragments) -> Profile {
+const fn agent_profile(name: &'static str, summary: &'static str, fragments: &'static [&'static [Fragment]]) -> Profile {
     Profile { name, summary, agent: Some(name), fragments }
 }
 
@@ -103,6 +81,11 @@ pub fn find(name: &str) -> Option<&'static Profile> {
 impl Profile {
     /// The profile's policies, to be compiled together.
     pub fn sources(&self) -> Vec<Source> {
-        self.fragments.iter().map(|(name, text)| Source { name: (*name).to_owned(), text: (*text).to_owned() }).collect()
+        self.fragments
+            .iter()
+            .copied()
+            .flatten()
+            .map(|(name, text)| Source { name: (*name).to_owned(), text: (*text).to_owned() })
+            .collect()
     }
 }

@@ -6,6 +6,7 @@
 use cedar_policy_core::ast::{Context, EntityUIDEntry, Expr};
 use leash_common::kind::{Kind, Protocol};
 
+use crate::alike::Alike;
 use crate::atoms::Seen;
 use crate::diagnostic::Diagnostic;
 use crate::fast::FastMap;
@@ -79,9 +80,9 @@ impl Variant {
 pub(crate) struct Classes<'a> {
     pub(crate) text: &'a [Class],
     pub(crate) exe: &'a [Class],
-    pub(crate) ipv4: Vec<Interval>,
-    pub(crate) ipv6: Vec<Interval>,
-    pub(crate) ports: Vec<Interval>,
+    pub(crate) ipv4: &'a [Interval],
+    pub(crate) ipv6: &'a [Interval],
+    pub(crate) ports: &'a [Interval],
 }
 
 /// The classes of one dimension that one variant can meet.
@@ -192,13 +193,14 @@ pub(crate) fn units(
     policies: &[Policy],
     seen: &[Seen],
     classes: &Classes,
+    alike: &Alike,
     faults: &mut Vec<Diagnostic>,
 ) -> Vec<Units> {
     let conditions: Vec<Expr> = policies.iter().map(|policy| policy.ast.condition()).collect();
     let contexts: Vec<Context> = classes.exe.iter().map(|class| context(&class.witness)).collect();
     let exe = classes.exe.iter().enumerate().filter(|(_, class)| class.domain == Domain::Path);
     let exe = Reach::new(exe.map(|(number, class)| (number as u32, &*class.atoms)));
-    let ports = Reach::new(numbered(&classes.ports));
+    let ports = Reach::new(numbered(classes.ports));
     let mut all = Vec::new();
     let mut touches = 0;
     for variant in Variant::ALL {
@@ -207,10 +209,11 @@ pub(crate) fn units(
                 let own = classes.text.iter().enumerate().filter(|(_, class)| class.domain == domain);
                 Reach::new(own.map(|(number, class)| (number as u32, &*class.atoms)))
             }
-            None if variant == Variant::Ipv4 => Reach::new(numbered(&classes.ipv4)),
-            None => Reach::new(numbered(&classes.ipv6)),
+            None if variant == Variant::Ipv4 => Reach::new(numbered(classes.ipv4)),
+            None => Reach::new(numbered(classes.ipv6)),
         };
         let mut units = Vec::new();
+        let free = variant.domain().map_or_else(FastMap::default, |domain| free_of_groups(classes, alike, domain));
         for (number, seen) in seen.iter().enumerate() {
             let kinds = variant.kinds().filter(|kind| seen.admits(*kind)).fold(0, |kinds, kind| kinds | kind.bit());
             let groups: Vec<u32> = match seen.action {
@@ -220,8 +223,13 @@ pub(crate) fn units(
             for kinds in groups {
                 let endpoint = variant.domain().is_none();
                 let atoms = if endpoint { &seen.ip } else { &seen.text };
+                let mut place = sight(&place, atoms);
+                if let (Some(_), Some(atom), Some(none)) = (alike.slot(number), atoms.first(), place.witnesses.first_mut()) {
+                    // A class without this atom can hold another one of its group, and then says nothing about this one.
+                    *none = free.get(&alike.group(*atom)).copied();
+                }
                 let sights = [
-                    sight(&place, atoms),
+                    place,
                     if endpoint && seen.protocol { Sight::protocols() } else { Sight::blind() },
                     if endpoint { sight(&ports, &seen.port) } else { Sight::blind() },
                     sight(&exe, &seen.exe),
@@ -235,8 +243,17 @@ pub(crate) fn units(
             }
         }
         let reaches = [Some(&place), None, Some(&ports), Some(&exe)];
-        let evaluation =
-            Evaluation { world, sources, policies, conditions: &conditions, contexts: &contexts, classes, variant, reaches };
+        let evaluation = Evaluation {
+            world,
+            sources,
+            policies,
+            conditions: &conditions,
+            contexts: &contexts,
+            classes,
+            alike,
+            variant,
+            reaches,
+        };
         match evaluation.run(&mut units, faults) {
             Ok(()) => all.push(Units { variant, units }),
             Err(fault) => faults.push(fault),
@@ -246,10 +263,16 @@ pub(crate) fn units(
 }
 
 fn too_many(sources: &Sources, policy: Option<&Policy>) -> Diagnostic {
-    let message = "the policies together have too many combinations of conditions";
+    let message = match policy {
+        Some(policy) => format!(
+            "the policies together have too many combinations of conditions; the limit is reached in `{}`",
+            policy.reference.id
+        ),
+        None => "the policies together have too many combinations of conditions".to_owned(),
+    };
     let help = "join policies that differ in few conditions, or use disjoint conditions";
     match policy {
-        Some(policy) => sources.complain(policy.place, policy.ast.loc(), message, "the limit is reached here").help(help),
+        Some(policy) => sources.complain(policy.place, policy.ast.loc(), message, "this policy").help(help),
         None => internal(message),
     }
 }
@@ -317,6 +340,51 @@ fn sight(reach: &Reach, atoms: &[u32]) -> Sight {
     Sight { witnesses, classes, common: common.filter(|_| alone.is_some()) }
 }
 
+/// For each group the first class of a domain in which no atom of it is true.
+fn free_of_groups(classes: &Classes, alike: &Alike, domain: Domain) -> FastMap<u32, u32> {
+    let mut free = FastMap::default();
+    if alike.slots.is_empty() {
+        return free;
+    }
+    let groups: std::collections::BTreeSet<u32> = alike.groups.iter().copied().collect();
+    for (number, class) in (0..).zip(classes.text).filter(|(_, class)| class.domain == domain) {
+        let held: Vec<u32> = class.atoms.iter().map(|atom| alike.group(*atom)).collect();
+        if free.len() == groups.len() {
+            break;
+        }
+        for group in groups.iter().filter(|group| !held.contains(group)) {
+            free.entry(*group).or_insert(number);
+        }
+    }
+    free
+}
+
+/// The first unit that cannot stand for the others of its slot: Cedar's answers differ, or grow fewer where its pattern matches,
+/// or what they are where no pattern of the group matches isn't known.
+fn unlike<'u>(alike: &Alike, units: &'u [Unit]) -> Option<&'u Unit> {
+    // For each slot and its kinds, Cedar's answers without a match, and with one.
+    type Answers<'u> = (&'u [bool], Option<&'u [bool]>);
+    let mut known: FastMap<(u32, u32), Answers> = FastMap::default();
+    for unit in units {
+        let Some(slot) = alike.slot(unit.policy as usize) else { continue };
+        let Some(sight) = unit.sights.first() else { continue };
+        let half = unit.table.len() / sight.witnesses.len().max(1);
+        let without = unit.table.get(..half).unwrap_or_default();
+        // No text of this domain matches where there is one key only.
+        let with = (sight.witnesses.len() > 1).then(|| unit.table.get(half..).unwrap_or_default());
+        let shrinks = with.is_some_and(|with| without.iter().zip(with).any(|(without, with)| without > with));
+        if shrinks || sight.witnesses.first() == Some(&None) {
+            return Some(unit);
+        }
+        let entry = known.entry((slot, unit.kinds)).or_insert((without, with));
+        if entry.0 != without || entry.1.is_some() && with.is_some() && entry.1 != with {
+            return Some(unit);
+        }
+        entry.1 = entry.1.or(with);
+    }
+    None
+}
+
 struct Evaluation<'a> {
     world: &'a World,
     sources: &'a Sources,
@@ -324,6 +392,7 @@ struct Evaluation<'a> {
     conditions: &'a [Expr],
     contexts: &'a [Context],
     classes: &'a Classes<'a>,
+    alike: &'a Alike,
     variant: Variant,
     /// The classes of each dimension.
     reaches: [Option<&'a Reach>; DIMENSIONS],
@@ -357,6 +426,7 @@ impl Evaluation<'_> {
         });
         let mut kept = Vec::with_capacity(units.len());
         let mut touches = 0;
+        let mut evaluated = Vec::with_capacity(units.len());
         for (mut unit, table) in units.drain(..).zip(tables) {
             match table {
                 Ok(table) => unit.table = table,
@@ -365,6 +435,12 @@ impl Evaluation<'_> {
                     continue;
                 }
             }
+            evaluated.push(unit);
+        }
+        if let Some(unit) = unlike(self.alike, &evaluated) {
+            return Err(self.cannot_share(unit));
+        }
+        for mut unit in evaluated {
             // A policy that is never satisfied here decides nothing here.
             if unit.table.contains(&true) {
                 touches += unit.settle_common(&self.reaches);
@@ -376,6 +452,16 @@ impl Evaluation<'_> {
         }
         *units = kept;
         Ok(())
+    }
+
+    fn cannot_share(&self, unit: &Unit) -> Diagnostic {
+        let message =
+            "the patterns for paths multiply to too many states, and this policy cannot stand for the others of its form";
+        let help = "join policies of this form with `||` in one policy, or begin their patterns with a directory instead of `*`";
+        match self.policies.get(unit.policy as usize) {
+            Some(policy) => self.sources.complain(policy.place, policy.ast.loc(), message, "this policy").help(help),
+            None => internal(message),
+        }
     }
 
     fn one(
@@ -423,7 +509,7 @@ impl Evaluation<'_> {
             Variant::UnixPath | Variant::UnixAbstract => Resource::UnixSocket { path: text()? },
             Variant::Socket => Resource::Socket { name: text()? },
             Variant::Ipv4 | Variant::Ipv6 => {
-                let intervals = if self.variant == Variant::Ipv4 { &self.classes.ipv4 } else { &self.classes.ipv6 };
+                let intervals = if self.variant == Variant::Ipv4 { self.classes.ipv4 } else { self.classes.ipv6 };
                 let missing = || internal("an interval is missing");
                 let address = intervals.get(place as usize).ok_or_else(missing)?.low;
                 let port = self.classes.ports.get(port as usize).ok_or_else(missing)?.low as u16;

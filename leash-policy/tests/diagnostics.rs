@@ -101,7 +101,7 @@ fn all_faults_are_reported_at_once() {
 fn patterns_that_multiply_are_refused_by_name() {
     let policies: String = (0..40)
         .map(|i| {
-            format!("@id(\"star{i}\") forbid(principal, action, resource is File) when {{ resource.path like \"*/.s{i}/*\" }};\n")
+            format!("@id(\"star{i}\") forbid(principal, action, resource is File) when {{ resource.path like \"*/.s{i}/*\" && resource.path like \"*{i}\" }};\n")
         })
         .collect();
     let faults = faults(&policies);

@@ -87,7 +87,7 @@ pub fn line(record: &Record) -> (Tone, String) {
                 end.seconds,
                 allow.performed,
                 deny.performed,
-                allow.dropped + deny.dropped
+                allow.dropped.saturating_add(deny.dropped)
             );
             (if end.error.is_some() { Tone::Bad } else { Tone::Note }, words)
         }
@@ -158,6 +158,17 @@ mod tests {
     fn names_cannot_command_the_terminal() {
         let (_, text) = line(&parse(1, &event_json("/a\x1b[2J\nb", "allow", "record")).unwrap());
         assert!(!text.chars().any(char::is_control), "{text}");
+    }
+
+    #[test]
+    fn totals_of_any_size_are_shown() {
+        let count = serde_json::json!({"performed": u64::MAX, "recorded": 0, "folded": 0, "dropped": u64::MAX});
+        let end = serde_json::json!({
+            "v": 1, "seq": 1, "time": "", "session": "s", "agent": "a", "type": "session_end",
+            "status": 0, "seconds": 1.0, "totals": {"allow": count, "deny": count}, "actions": {},
+        });
+        let (_, text) = line(&parse(1, &end.to_string()).unwrap());
+        assert!(text.ends_with(&format!("{} not logged", u64::MAX)), "{text}");
     }
 
     #[test]

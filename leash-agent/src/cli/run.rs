@@ -15,7 +15,8 @@ use crate::daemon::{self, ModeChoice, Notices, RunError, RunRequest};
 ///
 /// Every file, program and network action of the command and all its children is decided in the kernel by Cedar policies, and
 /// recorded. Without --policy and --profile the profile `workspace` applies. --policy without --profile takes its place;
-/// with --profile, both apply together. Policies of a `.leash` directory in the workspace always apply, and may only forbid.
+/// with --profile, both apply together. Policies of
+/// `/etc/leash` (*.cedar, the administrators') and of a `.leash` directory in the workspace always apply, and may only forbid.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit status: the command's own; 128+n if signal n ended it; 125 if Leash failed, 126 if the command cannot \

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use leash_policy::Variables;
 
+use super::as_user::FileSystemUser;
 use super::{RunError, RunRequest};
 use crate::sandbox::plan::{Bind, Identity, is_writable, order_binds};
 
@@ -37,7 +39,7 @@ const CACHES: &[&str] = &[
     ".mix",
 ];
 
-/// Where agents keep their state below the home directory, by the agent's name.
+/// Where agents keep their state below the home directory, by the agent's name: first the directory, then what else there may be.
 const AGENT_STATE: &[(&str, &[&str])] = &[
     ("claude", &[".claude", ".claude.json"]),
     ("codex", &[".codex"]),
@@ -84,6 +86,32 @@ impl Layout {
         let binds = order_binds(binds);
         let private_tmp = !binds.iter().any(|bind| bind.path == Path::new("/tmp"));
         Ok(Self { workspace, binds, private_tmp })
+    }
+
+    /// Makes the state directory of a named agent where it is missing, as it is at the first run, and makes it writable.
+    pub(super) fn make_agent_state(&mut self, user: &Identity, agent: &str) -> Result<(), RunError> {
+        let home = user.home.canonicalize().unwrap_or_else(|_| user.home.clone());
+        let Some(name) = AGENT_STATE.iter().find(|(name, _)| *name == agent).and_then(|(_, paths)| paths.first()) else {
+            return Ok(());
+        };
+        let path = home.join(name);
+        // Something else in its place, a link for example, is the user's own decision, and was looked at already.
+        if path.symlink_metadata().is_ok() {
+            return Ok(());
+        }
+        let made = {
+            let _as_user = FileSystemUser::of(user);
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).and_then(|()| path.canonicalize())
+        };
+        match made {
+            Ok(real) if real == path => {
+                self.binds.push(Bind { path, writable: true });
+                self.binds = order_binds(std::mem::take(&mut self.binds));
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(source) => Err(RunError::AgentState { path, source }),
+        }
     }
 
     /// Makes the file `path` readable only, if it lies where the session can write.
@@ -206,6 +234,44 @@ mod tests {
             expected.iter().map(|(name, writable)| Bind { path: home.join(name), writable: *writable }).collect();
         assert_eq!(layout.binds, expected);
         assert!(layout.private_tmp);
+    }
+
+    #[test]
+    fn the_state_directory_of_a_named_agent_is_made_by_its_user() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        let root = nix::unistd::Uid::effective().is_root();
+        let (uid, gid) = if root { (54321, 54321) } else { (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw()) };
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let home = dir.path().canonicalize().unwrap().join("home");
+        // What the user may not write to.
+        let closed = dir.path().canonicalize().unwrap().join("closed");
+        for (path, owner) in [(&home, (uid, gid)), (&home.join("w"), (uid, gid)), (&closed, (0, 0))] {
+            fs::create_dir(path).unwrap();
+            if root {
+                chown(path, Some(owner.0), Some(owner.1)).unwrap();
+            }
+        }
+        fs::set_permissions(&closed, PermissionsExt::from_mode(0o555)).unwrap();
+        let user = Identity { uid, gid, groups: vec![gid], name: "ann".into(), home: home.clone(), shell: "/bin/sh".into() };
+        let request = RunRequest { workspace: Some(home.join("w")), ..RunRequest::default() };
+        let mut layout = Layout::new(&request, &user, "codex").unwrap();
+        assert!(!is_writable(&layout.binds, &home.join(".codex")));
+        layout.make_agent_state(&user, "codex").unwrap();
+        assert!(is_writable(&layout.binds, &home.join(".codex")));
+        let made = fs::metadata(home.join(".codex")).unwrap();
+        assert_eq!((made.uid(), made.gid(), made.mode() & 0o777), (uid, gid, 0o700));
+        // A link that leads elsewhere: nothing is made there, and nothing there is bound.
+        std::os::unix::fs::symlink(&closed, home.join(".config")).unwrap();
+        let mut layout = Layout::new(&request, &user, "mini-swe-agent").unwrap();
+        let error = layout.make_agent_state(&user, "mini-swe-agent").unwrap_err().to_string();
+        assert!(error.contains(".config/mini-swe-agent") && error.contains("Permission denied"), "{error}");
+        assert_eq!(fs::read_dir(&closed).unwrap().count(), 0);
+        std::os::unix::fs::symlink(closed.join("gemini"), home.join(".gemini")).unwrap();
+        let mut layout = Layout::new(&request, &user, "gemini").unwrap();
+        layout.make_agent_state(&user, "gemini").unwrap();
+        assert!(!closed.join("gemini").exists() && !is_writable(&layout.binds, &closed.join("gemini")));
+        layout.make_agent_state(&user, "unknown").unwrap();
     }
 
     #[test]

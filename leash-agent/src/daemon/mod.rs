@@ -4,6 +4,7 @@
 //! cgroup), and enforcement before the command's first instruction. On the way down it is reversed, and whatever fails, the
 //! session's processes die first. Words for people leave through [`Notices`]; this module prints nothing.
 
+mod as_user;
 pub mod checks;
 mod convert;
 mod layout;
@@ -68,6 +69,14 @@ pub enum RunError {
         /// What is wrong.
         fault: String,
     },
+    /// The directory for an agent's state.
+    #[error("cannot make `{}`: {source}", path.display())]
+    AgentState {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// There is no such profile.
     #[error("there is no profile `{name}`; there are {known}")]
     Profile {
@@ -95,9 +104,9 @@ pub enum RunError {
     /// The policy can't be enforced.
     #[error(transparent)]
     Policy(Box<leash_policy::Diagnostics>),
-    /// A policy of the project permits something.
+    /// A policy of the project or of the administrators permits something.
     #[error(
-        "`{source_name}` permits something (policy `{policy}`); policies of a project's .leash directory may only forbid, give it with --policy instead"
+        "`{source_name}` permits something (policy `{policy}`); policies of /etc/leash and of a project's .leash directory may only forbid, give it with --policy instead"
     )]
     Widens {
         /// The source.

@@ -14,11 +14,16 @@ use crate::sandbox::plan::Bind;
 /// The profile without `--policy` and `--profile`.
 const DEFAULT_PROFILE: &str = "workspace";
 
+/// Where the machine's administrators put policies that every session gets. Like a project's, they may only forbid.
+pub(super) const SYSTEM_DIR: &str = "/etc/leash";
+
 /// Everything that a policy is compiled from. Kept, so that it can be compiled again when files changed.
 #[derive(Debug)]
 pub(super) struct Policies {
     profile: Option<&'static leash_policy::profile::Profile>,
     paths: Vec<PathBuf>,
+    /// The administrators' directory, which need not exist.
+    system: PathBuf,
     project: Option<PathBuf>,
     variables: Variables,
     principal: Principal,
@@ -34,6 +39,7 @@ impl Policies {
     pub(super) fn new(
         request: &RunRequest,
         workspace: &Path,
+        system: &Path,
         variables: Variables,
         principal: Principal,
     ) -> Result<Self, RunError> {
@@ -44,7 +50,12 @@ impl Policies {
         }
         let project = workspace.join(PROJECT_DIR);
         let project = project.is_dir().then_some(project);
-        Ok(Self { profile, paths, project, variables, principal })
+        // A link to another place is followed once, so that what is protected is what is read.
+        let system = match system.canonicalize() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && system.symlink_metadata().is_err() => system.to_owned(),
+            real => real.map_err(|source| RunError::Read { path: system.to_owned(), source })?,
+        };
+        Ok(Self { profile, paths, system, project, variables, principal })
     }
 
     /// Name of the profile, if one applies.
@@ -59,12 +70,13 @@ impl Policies {
 
     /// Every file and directory that a change of policy would show in.
     pub(super) fn watched(&self) -> Vec<PathBuf> {
-        self.paths.iter().chain(&self.project).cloned().collect()
+        let system = self.system.exists().then_some(&self.system);
+        self.paths.iter().chain(&self.project).chain(system).cloned().collect()
     }
 
     /// Files and directories that the session must not be able to change.
-    pub(super) fn protected(&self) -> &[PathBuf] {
-        &self.paths
+    pub(super) fn protected(&self) -> impl Iterator<Item = &PathBuf> {
+        self.paths.iter().chain(self.system.exists().then_some(&self.system))
     }
 
     /// Reads and compiles everything. `generation` counts up with each call that succeeds.
@@ -72,6 +84,10 @@ impl Policies {
         let mut sources = self.profile.map(leash_policy::profile::Profile::sources).unwrap_or_default();
         for path in &self.paths {
             sources.extend(read_all(path)?);
+        }
+        for source in self.administrators()? {
+            self.check_narrows(std::slice::from_ref(&source))?;
+            sources.push(source);
         }
         if let Some(project) = &self.project {
             let narrowing = read_all(project)?;
@@ -93,10 +109,19 @@ impl Policies {
 
     /// Like [`Policies::compile`] for a session that runs: what the agent could have written is not read again.
     pub(super) fn recompile(&self, generation: u32, binds: &[Bind]) -> Result<Ready, RunError> {
-        let loose = self.paths.iter().find(|path| replaceable(binds, path));
+        let loose = self.protected().find(|path| replaceable(binds, path));
         match loose {
             Some(path) => Err(RunError::Writable(path.clone())),
             None => self.compile(generation),
+        }
+    }
+
+    /// What the administrators' directory holds: nothing if it doesn't exist. Whatever else keeps it from being read is an error.
+    fn administrators(&self) -> Result<Vec<Source>, RunError> {
+        match self.system.symlink_metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(RunError::Read { path: self.system.clone(), source }),
+            Ok(_) => read_all(&self.system),
         }
     }
 
@@ -166,4 +191,64 @@ fn read_all(path: &Path) -> Result<Vec<Source>, RunError> {
             Ok(Source { name: file.to_string_lossy().into_owned(), text })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORBID: &str = "@id(\"house\") forbid(principal, action, resource in Dir::\"/srv\");";
+
+    fn policies(system: &Path, workspace: &Path) -> Result<Policies, RunError> {
+        let policy = workspace.join("own.cedar");
+        fs::write(&policy, "@id(\"own\") permit(principal, action, resource);").unwrap();
+        let request = RunRequest { policies: vec![policy], ..RunRequest::default() };
+        Policies::new(&request, workspace, system, Variables::default(), Principal::default())
+    }
+
+    fn ids(ready: &Ready) -> Vec<&str> {
+        ready.compiled.policies().iter().map(|policy| policy.id.as_str()).collect()
+    }
+
+    #[test]
+    fn the_administrators_forbids_always_apply() {
+        let dir = tempfile::tempdir().unwrap();
+        let (system, workspace) = (dir.path().join("leash"), dir.path().join("w"));
+        fs::create_dir(&workspace).unwrap();
+        assert_eq!(ids(&policies(&system, &workspace).unwrap().compile(1).unwrap()), ["own"]);
+        fs::create_dir(&system).unwrap();
+        fs::write(system.join("house.cedar"), FORBID).unwrap();
+        fs::write(system.join("notes.txt"), "no policy").unwrap();
+        let with = policies(&system, &workspace).unwrap();
+        assert_eq!(ids(&with.compile(1).unwrap()), ["own", "house"]);
+        assert!(
+            with.protected().any(|path| path.ends_with("leash")) && with.watched().iter().any(|path| path.ends_with("leash"))
+        );
+        // A session that could put other policies there reads none again.
+        let loose = [Bind { path: dir.path().canonicalize().unwrap(), writable: true }];
+        assert!(matches!(with.recompile(2, &loose), Err(RunError::Writable(_))));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_administrators_policies_starts_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (system, workspace) = (dir.path().join("leash"), dir.path().join("w"));
+        for path in [&system, &workspace] {
+            fs::create_dir(path).unwrap();
+        }
+        let file = system.join("house.cedar");
+        for (text, named) in
+            [("permit(principal, action, resource);", "may only forbid"), ("forbid(principal", "cannot be enforced")]
+        {
+            fs::write(&file, text).unwrap();
+            let error = policies(&system, &workspace).unwrap().compile(1).err().unwrap();
+            assert!(error.to_string().contains(named) && error.exit_status() == 3, "{error}");
+        }
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("/no/such/file", &file).unwrap();
+        assert!(matches!(policies(&system, &workspace).unwrap().compile(1), Err(RunError::Read { .. })));
+        let gone = dir.path().join("gone");
+        std::os::unix::fs::symlink("/no/such/dir", &gone).unwrap();
+        assert!(matches!(policies(&gone, &workspace), Err(RunError::Read { .. })));
+    }
 }

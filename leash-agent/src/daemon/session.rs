@@ -8,8 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
-use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+use nix::unistd::Uid;
 
+use super::as_user::FileSystemUser;
 use super::layout::{self, Layout};
 use super::policies::{self, Policies, Ready};
 use super::pump::{Ended, Pump, Streams};
@@ -29,13 +30,16 @@ const BACKEND: &str = "bpf-lsm";
 
 /// Runs one session. An error means that nothing of the command ran.
 pub fn run(request: &RunRequest, notices: &mut dyn Notices) -> Result<Outcome, RunError> {
-    let prepared = Prepared::new(request)?;
+    let mut prepared = Prepared::new(request)?;
     if !Uid::effective().is_root() {
         return Err(RunError::Privileges);
     }
     let session = session_id()?;
     let environment = env::build(std::env::vars_os(), &request.env, &prepared.user, &session)?;
     find_command(&request.command, &environment, &prepared.layout.workspace)?;
+    if let Err(error) = prepared.layout.make_agent_state(&prepared.user, &prepared.policies.principal().name) {
+        notices.info(&format!("{error}; what the agent keeps there will be lost"));
+    }
     let engine = Engine::open()?;
     prepared.start(request, &session, environment, &engine, notices)
 }
@@ -60,7 +64,7 @@ impl Prepared {
         let principal = policies::principal(request, &user)?;
         let mut layout = Layout::new(request, &user, &principal.name)?;
         let variables = layout::variables(&layout.workspace, &user);
-        let policies = Policies::new(request, &layout.workspace, variables, principal)?;
+        let policies = Policies::new(request, &layout.workspace, Path::new(policies::SYSTEM_DIR), variables, principal)?;
         let ready = policies.compile(1)?;
         for path in policies.protected() {
             layout.protect_policy(path);
@@ -97,6 +101,7 @@ impl Prepared {
         mut log: LogWriter,
         notices: &mut dyn Notices,
     ) -> Result<Outcome, RunError> {
+        warn(&self.ready.compiled, notices);
         let mode = Mode::from(request.mode);
         let started = Instant::now();
         // From here on the order of declarations is the order of taking down, reversed.
@@ -171,6 +176,14 @@ impl Prepared {
     }
 }
 
+/// Says what is valid in a policy, and yet hardly meant.
+fn warn(policy: &leash_policy::Compiled, notices: &mut dyn Notices) {
+    for warning in policy.warnings() {
+        let place = warning.line_column().map_or_else(String::new, |(line, column)| format!(":{line}:{column}"));
+        notices.info(&format!("warning: {}{place}: {warning}", warning.source_name()));
+    }
+}
+
 /// Reads policies again while a session runs.
 struct Reloads<'a> {
     policies: &'a Policies,
@@ -185,6 +198,7 @@ impl Reloads<'_> {
             Ok(ready) => {
                 self.generation += 1;
                 notices.info(&format!("policy reloaded ({} policies)", ready.set.policies));
+                warn(&ready.compiled, notices);
                 self.recorder.install(ready);
             }
             Err(error) => {
@@ -264,7 +278,7 @@ fn open_log(request: &RunRequest, user: &Identity, session: &str, agent: &str) -
         None => {
             let (dir, theirs) = log_dir(user);
             // Below a home directory we do what its user could do, so that no link in it leads us elsewhere.
-            let _as_user = theirs.then(|| FileSystemUser::become_user(user));
+            let _as_user = theirs.then(|| FileSystemUser::of(user));
             create_log_dir(&dir, owner)?;
             LogWriter::create(&dir.join(format!("{session}.jsonl")), owner, session, agent)
         }
@@ -286,26 +300,6 @@ fn log_dir(user: &Identity) -> (PathBuf, bool) {
         Some(state) => (state.join("leash"), true),
         None if user.home.is_dir() && user.home != Path::new("/") => (user.home.join(".local/state/leash"), true),
         None => ("/var/log/leash".into(), false),
-    }
-}
-
-/// This thread's file system user, until dropped.
-struct FileSystemUser {
-    before: (Uid, Gid),
-}
-
-impl FileSystemUser {
-    fn become_user(user: &Identity) -> Self {
-        let gid = setfsgid(Gid::from_raw(user.gid));
-        let uid = setfsuid(Uid::from_raw(user.uid));
-        Self { before: (uid, gid) }
-    }
-}
-
-impl Drop for FileSystemUser {
-    fn drop(&mut self) {
-        setfsuid(self.before.0);
-        setfsgid(self.before.1);
     }
 }
 

@@ -128,7 +128,8 @@ impl Builder<'_, '_> {
         special.dedup();
         self.count += special.len() + 1;
         if self.count > MAX_ROWS {
-            return Err(TooLarge("combinations of addresses and ports"));
+            let policies = touched.iter().filter_map(|(number, ..)| Some(self.unit(*number)?.policy)).collect();
+            return Err(TooLarge { what: "combinations of addresses and ports", policies });
         }
         let plain = self.row(&touched, None)?;
         let mut spans: Vec<Span> = Vec::new();

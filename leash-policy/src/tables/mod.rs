@@ -16,4 +16,16 @@ pub(crate) use text::{programs, texts};
 
 /// The tables need more room than they may have.
 #[derive(Debug)]
-pub(crate) struct TooLarge(pub(crate) &'static str);
+pub(crate) struct TooLarge {
+    /// Of what there is too much.
+    pub(crate) what: &'static str,
+    /// Policies that were met where the limit was reached; none if all of them together are at fault.
+    pub(crate) policies: Vec<u32>,
+}
+
+impl TooLarge {
+    /// Too much of this.
+    pub(crate) fn of(what: &'static str) -> Self {
+        Self { what, policies: Vec::new() }
+    }
+}

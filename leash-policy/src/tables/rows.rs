@@ -162,7 +162,8 @@ impl<'a> Rows<'a> {
         classes.dedup();
         self.work += 1 + classes.len() * (1 + touched.len());
         if self.work > MAX_WORK {
-            return Err(TooLarge("combinations of resources and programs"));
+            let policies = touched.iter().filter_map(|(number, _)| Some(asks(*number)?.policy)).collect();
+            return Err(TooLarge { what: "combinations of resources and programs", policies });
         }
         let mut leaves = Vec::with_capacity(classes.len());
         for class in classes {

@@ -2,7 +2,8 @@
 
 use super::pattern::{Patterns, Step};
 use super::trie::{NONE, Trie};
-use super::{Automaton, Class, Domain, MAX_STATES, State};
+use super::{Automaton, Class, Domain, State};
+use crate::alike::Alike;
 use crate::atoms::{Piece, TextLeaf};
 use crate::fast::{FastMap, Interner};
 
@@ -10,8 +11,10 @@ use crate::fast::{FastMap, Interner};
 /// atom; patterns such as `*/x/*` that can match together in any combination need two to their number.
 const CERTAIN_SETS: usize = 1 << 12;
 const CERTAIN_SETS_PER_ATOM: usize = 16;
+/// The same where atoms are grouped: each group is as good as one atom there, and only the number of states is a limit.
+const CERTAIN_SETS_GROUPED: usize = 1 << 17;
 
-/// The patterns together need more than [`MAX_STATES`] states.
+/// The patterns together need more states than they may.
 #[derive(Debug)]
 pub(crate) struct TooLarge {
     /// The atoms that multiply each other.
@@ -50,11 +53,13 @@ struct Builder {
 
 /// Builds the automaton of `atoms`. With `split` a text's first byte decides its [`Domain`], else all non-empty texts are in
 /// [`Domain::Path`].
-pub(crate) fn build(atoms: &[Vec<TextLeaf>], split: bool) -> Result<Automaton, TooLarge> {
+///
+/// Where an atom of a group of `alike` is true, classes need not hold the others of its group.
+pub(crate) fn build(atoms: &[Vec<TextLeaf>], alike: &Alike, split: bool, states: usize) -> Result<Automaton, TooLarge> {
     let mut builder = Builder {
         texts: Trie::new(),
         names: Trie::new(),
-        patterns: Patterns::new(),
+        patterns: Patterns::new(alike.groups.clone()),
         certain: Interner::new(),
         meanings: Interner::new(),
         reached: Vec::new(),
@@ -68,7 +73,11 @@ pub(crate) fn build(atoms: &[Vec<TextLeaf>], split: bool) -> Result<Automaton, T
             builder.insert(atom as u32, leaf);
         }
     }
-    builder.run(atoms.len(), split)
+    let certain_sets = match alike.slots.is_empty() {
+        true => CERTAIN_SETS + CERTAIN_SETS_PER_ATOM * atoms.len(),
+        false => CERTAIN_SETS_GROUPED,
+    };
+    builder.run(states, certain_sets, split)
 }
 
 impl Builder {
@@ -85,18 +94,18 @@ impl Builder {
         match rest {
             [] => marks.ends.push(atom),
             [Piece::Any] if !leaf.name => marks.certain.push(atom),
-            rest => marks.starts.push(self.patterns.add(atom, rest)),
+            rest => marks.starts.push(self.patterns.add(atom, leaf.name, rest)),
         }
     }
 
-    fn run(mut self, atoms: usize, split: bool) -> Result<Automaton, TooLarge> {
+    fn run(mut self, states: usize, certain_sets: usize, split: bool) -> Result<Automaton, TooLarge> {
         let mut automaton = Automaton { states: Vec::new(), edges: Vec::new(), classes: Vec::new() };
         let empty = Step { set: 0, certain: Box::default() };
         let start = self.enter(Domain::Empty, 0, NONE, &empty, 0);
         self.state(start, (0, None));
         let mut next = 0;
         while let Some(meaning) = self.meanings.get(next).copied() {
-            if self.meanings.len() > MAX_STATES || self.certain.len() > CERTAIN_SETS + CERTAIN_SETS_PER_ATOM * atoms {
+            if self.meanings.len() > states || self.certain.len() > certain_sets {
                 return Err(TooLarge { atoms: self.culprits() });
             }
             let class = self.class(&meaning, next);
@@ -152,8 +161,10 @@ impl Builder {
         if more.is_empty() {
             return certain;
         }
-        let mut all = more;
-        all.extend(self.certain.get(certain).into_iter().flat_map(|set| set.iter()));
+        // What was certain before stays; of a group no other atom joins it.
+        let mut all = self.certain.get(certain).map_or_else(Vec::new, |set| set.to_vec());
+        all.extend(more);
+        self.patterns.one_of_each_group(&mut all);
         all.sort_unstable();
         all.dedup();
         self.certain.intern(all.into())

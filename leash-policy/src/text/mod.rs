@@ -81,6 +81,7 @@ impl Automaton {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alike::Alike;
     use crate::atoms::{Piece, TextLeaf, exactly, within};
 
     fn like(pattern: &str, name: bool) -> TextLeaf {
@@ -106,7 +107,7 @@ mod tests {
         atoms.push(within("/a").to_vec());
         atoms.push(within("/").to_vec());
         atoms.push(vec![exactly("/a/x"), like("/a/b*", false), like("*bb*", false), like("a*", true)]);
-        let automaton = build(&atoms, false).map_err(|_| "too large").unwrap();
+        let automaton = build(&atoms, &Alike::none(atoms.len()), false, MAX_STATES).map_err(|_| "too large").unwrap();
         let alphabet = ["/", "a", "b", "x", "@", "é", ".", "pem"];
         let mut seed = 1_u64;
         for _ in 0..20_000 {
@@ -130,13 +131,50 @@ mod tests {
     #[test]
     fn alternatives_of_one_atom_do_not_multiply() {
         let leaves: Vec<TextLeaf> = (0..64).map(|i| like(&format!("*/.s{i}/*"), false)).collect();
-        let automaton = build(&[leaves], false).map_err(|_| "too large").unwrap();
+        let automaton = build(&[leaves], &Alike::none(1), false, MAX_STATES).map_err(|_| "too large").unwrap();
         assert!(automaton.states.len() < 2_000, "{}", automaton.states.len());
     }
 
     #[test]
     fn separate_patterns_that_multiply_are_refused() {
         let atoms: Vec<Vec<TextLeaf>> = (0..40).map(|i| vec![like(&format!("*/.s{i}/*"), false)]).collect();
-        assert!(build(&atoms, false).is_err_and(|fault| !fault.atoms.is_empty()));
+        assert!(build(&atoms, &Alike::none(atoms.len()), false, MAX_STATES).is_err_and(|fault| !fault.atoms.is_empty()));
+    }
+
+    #[test]
+    fn of_a_group_at_least_one_true_atom_is_held_and_states_do_not_multiply() {
+        let patterns: Vec<String> = (0..60).map(|i| format!("*s{i}x*")).collect();
+        let names = ["*ab*", "*ba*", "b*", "*a"];
+        let other = ["/a*b*", "*.pem", "/s1x/*"];
+        let mut atoms: Vec<Vec<TextLeaf>> = patterns.iter().map(|pattern| vec![like(pattern, false)]).collect();
+        atoms.extend(names.iter().map(|pattern| vec![like(pattern, true)]));
+        atoms.extend(other.iter().map(|pattern| vec![like(pattern, false)]));
+        let mut alike = Alike::none(atoms.len());
+        alike.groups[..60].fill(0);
+        alike.groups[60..64].fill(60);
+        alike.slots.push(None);
+        let automaton = build(&atoms, &alike, false, MAX_STATES).map_err(|_| "too large").unwrap();
+        assert!(automaton.states.len() < 60_000, "{}", automaton.states.len());
+        let alphabet = ["/", "a", "b", "s1x", "s2x", "s59x", ".", "pem", "x", "s"];
+        let mut seed = 7_u64;
+        for _ in 0..20_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let text: String = (0..seed >> 61).map(|i| alphabet[(seed >> (4 * i + 20)) as usize % 10]).collect();
+            let text = format!("/{text}");
+            let name = text.rsplit('/').next().unwrap();
+            let truths: Vec<bool> = patterns
+                .iter()
+                .map(|pattern| matches(pattern.as_bytes(), text.as_bytes()))
+                .chain(names.iter().map(|pattern| matches(pattern.as_bytes(), name.as_bytes())))
+                .chain(other.iter().map(|pattern| matches(pattern.as_bytes(), text.as_bytes())))
+                .collect();
+            let class = &automaton.classes[automaton.classify(text.as_bytes()).unwrap() as usize];
+            let held: Vec<bool> = (0..truths.len() as u32).map(|atom| class.atoms.contains(&atom)).collect();
+            assert!(held.iter().zip(&truths).all(|(held, is)| !held || *is), "{text}: holds what is not true");
+            assert_eq!(held[64..], truths[64..], "{text}: atoms without a group");
+            for group in [0..60, 60..64] {
+                assert_eq!(held[group.clone()].contains(&true), truths[group].contains(&true), "{text}");
+            }
+        }
     }
 }

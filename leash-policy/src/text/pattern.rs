@@ -6,7 +6,7 @@ use crate::atoms::Piece;
 use crate::fast::{FastMap, Interner};
 
 /// What a position passes over without moving on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Stay {
     Never,
     /// On any byte but a slash.
@@ -22,6 +22,10 @@ struct Position {
     stay: Stay,
     /// The byte that leads to the following position; `None` at the pattern's end.
     byte: Option<u8>,
+    /// Whether the pattern is about names, so that a slash ends it.
+    name: bool,
+    /// What matches from here on; equal numbers match the same.
+    tail: u32,
     /// Whoever is here need not be at any position from this one up to here: it matches all that they match.
     covers_from: u32,
 }
@@ -44,20 +48,24 @@ pub(super) struct Steps {
 
 /// All positions, and the sets of them that were met so far. Set 0 is the empty one.
 pub(super) struct Patterns {
+    /// For each atom the first one of its group: where one of a group is certain, the others are not followed.
+    groups: Vec<u32>,
     positions: Vec<Position>,
+    /// What matches from a position on: what it passes over, its byte, and the tail after that.
+    tails: Interner<(Stay, Option<u8>, bool, u32)>,
     sets: Interner<Box<[u32]>>,
     steps: FastMap<u32, Rc<Steps>>,
 }
 
 impl Patterns {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(groups: Vec<u32>) -> Self {
         let mut sets = Interner::new();
         sets.intern(Box::default());
-        Self { positions: Vec::new(), sets, steps: FastMap::default() }
+        Self { groups, positions: Vec::new(), tails: Interner::new(), sets, steps: FastMap::default() }
     }
 
     /// Adds the rest of a pattern, from its first `*` on, and returns its first position.
-    pub(super) fn add(&mut self, atom: u32, pieces: &[Piece]) -> u32 {
+    pub(super) fn add(&mut self, atom: u32, name: bool, pieces: &[Piece]) -> u32 {
         let first = self.positions.len() as u32;
         let mut stay = Stay::Never;
         let mut covers_from = first;
@@ -71,7 +79,7 @@ impl Patterns {
                     let byte = if let Some(Piece::Byte(byte)) = piece { Some(*byte) } else { None };
                     let covers = if stay == Stay::Never { here } else { covers_from };
                     let covers = if stay == Stay::Any { first } else { covers };
-                    self.positions.push(Position { atom, stay, byte, covers_from: covers });
+                    self.positions.push(Position { atom, stay, byte, name, tail: 0, covers_from: covers });
                     // A part's `*` matches what an earlier one of the same part does, but not across `*` or a slash.
                     if stay == Stay::Any {
                         covers_from = here + 1;
@@ -83,19 +91,35 @@ impl Patterns {
                 }
             }
         }
+        let mut tail = u32::MAX;
+        for position in self.positions.iter_mut().skip(first as usize).rev() {
+            tail = self.tails.intern((position.stay, position.byte, name, tail));
+            position.tail = tail;
+        }
         first
+    }
+
+    /// The group of an atom.
+    pub(super) fn group(&self, atom: u32) -> u32 {
+        self.groups.get(atom as usize).copied().unwrap_or(atom)
     }
 
     fn position(&self, number: u32) -> Option<&Position> {
         self.positions.get(number as usize)
     }
 
-    /// The set with `more` positions, without those of atoms in `certain` (sorted). Atoms that are certain at once are returned.
+    /// The set with `more` positions, without those of groups in `certain`. Atoms that are certain at once are returned.
     pub(super) fn extend(&mut self, set: u32, more: &[u32], certain: &[u32]) -> Step {
         let mut positions: Vec<u32> = self.members(set).to_vec();
         positions.extend(more);
-        positions.retain(|number| self.position(*number).is_some_and(|at| certain.binary_search(&at.atom).is_err()));
+        self.drop_groups(&mut positions, certain);
         self.intern(positions)
+    }
+
+    /// Keeps the first atom of each group.
+    pub(super) fn one_of_each_group(&self, atoms: &mut Vec<u32>) {
+        let mut met: FastMap<u32, ()> = FastMap::default();
+        atoms.retain(|atom| met.insert(self.group(*atom), ()).is_none());
     }
 
     /// The positions of a set.
@@ -113,6 +137,43 @@ impl Patterns {
         self.members(set).iter().filter_map(|number| self.position(*number)).filter(|at| at.byte.is_none()).map(|at| at.atom)
     }
 
+    /// Takes out the positions of all groups that one of `atoms` is in.
+    fn drop_groups(&self, positions: &mut Vec<u32>, atoms: &[u32]) {
+        let mut groups: Vec<u32> = atoms.iter().map(|atom| self.group(*atom)).collect();
+        groups.sort_unstable();
+        positions.retain(|number| self.position(*number).is_some_and(|at| groups.binary_search(&self.group(at.atom)).is_err()));
+    }
+
+    /// Where a name's pattern holds whatever of the name follows, takes out the other name patterns of its group: all of them end
+    /// at the slash.
+    fn drop_beside_sure_names(&self, positions: &mut Vec<u32>) {
+        let sure = |at: &Position| at.name && at.byte.is_none() && at.stay == Stay::Part;
+        let mut kept: Vec<(u32, u32)> = positions
+            .iter()
+            .filter_map(|number| Some((self.group(self.position(*number).filter(|at| sure(at))?.atom), *number)))
+            .collect();
+        kept.sort_unstable();
+        kept.dedup_by_key(|(group, _)| *group);
+        positions.retain(|number| {
+            self.position(*number).is_some_and(|at| {
+                if !at.name {
+                    return true;
+                }
+                match kept.binary_search_by_key(&self.group(at.atom), |(group, _)| *group) {
+                    Ok(found) => kept.get(found).is_some_and(|(_, sure)| sure == number),
+                    Err(_) => true,
+                }
+            })
+        });
+    }
+
+    /// Of positions of one group that match the same from here on, keeps the first.
+    fn drop_equal_tails(&self, positions: &mut Vec<u32>) {
+        let mut met: FastMap<(u32, u32), ()> = FastMap::default();
+        positions
+            .retain(|number| self.position(*number).is_some_and(|at| met.insert((self.group(at.atom), at.tail), ()).is_none()));
+    }
+
     /// Takes out what became certain and what is covered, and names the set.
     fn intern(&mut self, mut positions: Vec<u32>) -> Step {
         let mut certain: Vec<u32> = positions
@@ -123,9 +184,12 @@ impl Patterns {
             .collect();
         certain.sort_unstable();
         certain.dedup();
-        positions.retain(|number| self.position(*number).is_some_and(|at| certain.binary_search(&at.atom).is_err()));
+        self.one_of_each_group(&mut certain);
+        self.drop_groups(&mut positions, &certain);
         positions.sort_unstable();
         positions.dedup();
+        self.drop_beside_sure_names(&mut positions);
+        self.drop_equal_tails(&mut positions);
         let mut kept: Vec<u32> = Vec::with_capacity(positions.len());
         for &number in &positions {
             if let Some(at) = self.position(number)

@@ -24,6 +24,9 @@ struct Answer {
     cedar: Outcome,
     tables: Outcome,
     agree: bool,
+    /// Determining policies that the tables don't name, as others of the same form are named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unnamed: Vec<String>,
 }
 
 pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
@@ -48,9 +51,11 @@ pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
             }
         };
         let (cedar, tables) = (policy.cedar(&request), policy.decide(&request));
-        let agree = cedar == tables;
+        let unnamed = policy.unnamed(&cedar, &tables);
+        let agree = unnamed.is_some();
         all_agree &= agree;
-        let answer = serde_json::to_string(&Answer { cedar, tables, agree }).context("cannot write the answer")?;
+        let unnamed = unnamed.unwrap_or_default();
+        let answer = serde_json::to_string(&Answer { cedar, tables, agree, unnamed }).context("cannot write the answer")?;
         writeln!(out, "{answer}")?;
     }
     out.flush()?;
