@@ -22,7 +22,7 @@ const MOST_MACHINES: usize = 4;
 /// Runs all suites on the kernels asked for. The results are by kernel; a time is the sum of its machines'.
 pub(super) fn run(args: &Args, suites: &[Suite]) -> Vec<(String, Tally)> {
     let kernels = &args.kernel.0;
-    // Suite by suite, so that the last ones to run are not all of the slowest.
+    // A suite takes about as long on each kernel, so this keeps the machines busy to the end.
     let pairs: Vec<(&Suite, usize)> =
         suites.iter().flat_map(|suite| (0..kernels.len()).map(move |kernel| (suite, kernel))).collect();
     let processors = thread::available_parallelism().map_or(1, usize::from);
