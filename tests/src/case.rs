@@ -4,13 +4,14 @@
 //!
 //! | placeholder | in the denied run |
 //! |---|---|
-//! | `{D}` `{R}` `{N}` `{X}` | a directory where everything, every change, every read, every exec is forbidden |
+//! | `{D}` `{R}` `{N}` `{X}` `{C}` | a directory where everything, every change, every read, every exec, every write is forbidden |
 //! | `{T}` | a tree of which the subdirectory `secret` is forbidden |
 //! | `{W}` | a directory where everything is permitted |
 //! | `{S}` | a directory with bound sockets, forbidden |
 //! | `{4}` `{4DECIMAL}` `{4HEX}` `{6}` | an address to which nothing may go |
 //! | `{P}` | a port that is forbidden on loopback |
-//! | `{NETLINK}` | a netlink protocol that is forbidden |
+//! | `{LOOPBACK}` | an address where nothing may listen but on port 0 |
+//! | `{NETLINK}` `{NETLINK_NAME}` | a netlink protocol that is forbidden, and what policies call it |
 //! | `{L}` | a name of 200 bytes |
 
 use crate::attempt::{Attempt, Outcome};
@@ -67,6 +68,17 @@ pub enum Variant {
     Twin,
 }
 
+impl Stopped {
+    /// Action and resource of the question.
+    fn asked(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Stopped::Policy(action, resource, _) | Stopped::NoPermit(action, resource) => Some((action, resource)),
+            Stopped::Reason { action, resource, .. } => Some((action, resource)),
+            Stopped::Container(_) => None,
+        }
+    }
+}
+
 impl Case {
     /// Whether the case has an allow twin.
     pub fn has_twin(&self) -> bool {
@@ -85,12 +97,15 @@ impl Case {
             .replace("{R}", &place("write-"))
             .replace("{N}", &place("read-"))
             .replace("{X}", &place("exec-"))
+            .replace("{C}", &place("content-"))
             .replace("{T}", &place("tree-"))
             .replace("{W}", &format!("{root}/free/{}-{side}", self.name))
             .replace("{S}", &format!("{root}/{side}/peers"))
             .replace("{SIDE}", side)
             .replace("{P}", &(if denied { ground::PORT_DENIED } else { ground::PORT }).to_string())
+            .replace("{LOOPBACK}", if denied { "127.0.0.3" } else { "127.0.0.4" })
             .replace("{NETLINK}", if denied { "NETLINK_KOBJECT_UEVENT" } else { "NETLINK_ROUTE" })
+            .replace("{NETLINK_NAME}", if denied { "kobject_uevent" } else { "route" })
             .replace("{L}", &"n".repeat(200))
             .replace("{L50}", &"n".repeat(50))
             .replace("{ACL}", ACL)
@@ -107,6 +122,36 @@ impl Case {
         Attempt::new(format!("{}/{variant:?}", self.name), self.fill(self.script, variant))
     }
 
+    /// The action that is denied, unless the container stops the attempt before any question.
+    pub fn action(&self) -> Option<&'static str> {
+        self.stopped.asked().map(|(action, _)| action)
+    }
+
+    /// Whether the event is the record that a run of the case must leave: of the denial with its cause, or of the twin's permit.
+    pub fn is_recorded_by(&self, event: &Event, variant: Variant, mode: &str) -> bool {
+        let Some((action, resource)) = self.stopped.asked() else { return false };
+        let resource = decode(&self.fill(resource, variant));
+        let words = event.resource.words();
+        let resource_fits = match resource.strip_suffix('*') {
+            Some(start) => words.starts_with(start),
+            None => words == resource,
+        };
+        let decided = match (variant, self.stopped) {
+            (Variant::Twin, _) => event.policies == ["all"],
+            (_, Stopped::Policy(_, _, policy)) => event.policies == [policy] && event.reason.is_some(),
+            (_, Stopped::NoPermit(..)) => event.policies.is_empty(),
+            (_, Stopped::Reason { words, .. }) => event.reason.as_ref().is_some_and(|reason| reason.contains(words)),
+            (_, Stopped::Container(_)) => false,
+        };
+        let denied = variant == Variant::Deny;
+        decided
+            && resource_fits
+            && event.action == action
+            && event.verdict == if denied { "deny" } else { "allow" }
+            && event.errno == if denied && mode == "enforce" { EACCES } else { 0 }
+            && event.mode == mode
+    }
+
     fn path(&self, placeholder: &str, variant: Variant) -> PathBuf {
         PathBuf::from(self.fill(placeholder, variant))
     }
@@ -118,7 +163,7 @@ impl Case {
         if text.contains("{T}") {
             ground::fresh(self.path("{T}", variant));
         }
-        for place in ["{D}", "{R}", "{N}", "{X}", "{T}/secret"] {
+        for place in ["{D}", "{R}", "{N}", "{X}", "{C}", "{T}/secret"] {
             if !(text.contains(place) || place == "{T}/secret" && text.contains("{T}")) {
                 continue;
             }
@@ -227,33 +272,9 @@ pub fn judge_recorded(cases: &[Case], run: &Run, outcomes: &[Outcome]) -> Vec<St
 
 /// Looks for the record that the case must leave.
 fn judge_record(case: &Case, run: &Run, mode: &str) -> Option<String> {
-    let (action, resource) = match case.stopped {
-        Stopped::Policy(action, resource, _) | Stopped::NoPermit(action, resource) => (action, resource),
-        Stopped::Reason { action, resource, .. } => (action, resource),
-        Stopped::Container(_) => return None,
-    };
+    let (action, resource) = case.stopped.asked()?;
     let resource = decode(&case.fill(resource, Variant::Deny));
-    let errno = if mode == "enforce" { EACCES } else { 0 };
-    let fits = |event: &&Event| {
-        let words = event.resource.words();
-        let resource_fits = match resource.strip_suffix('*') {
-            Some(start) => words.starts_with(start),
-            None => words == resource,
-        };
-        let decided = match case.stopped {
-            Stopped::Policy(_, _, policy) => event.policies == [policy] && event.reason.is_some(),
-            Stopped::NoPermit(..) => event.policies.is_empty(),
-            Stopped::Reason { words, .. } => event.reason.as_ref().is_some_and(|reason| reason.contains(words)),
-            Stopped::Container(_) => false,
-        };
-        event.verdict == "deny"
-            && event.action == action
-            && resource_fits
-            && decided
-            && event.errno == errno
-            && event.mode == mode
-    };
-    if run.events.iter().any(|event| fits(&event)) {
+    if run.events.iter().any(|event| case.is_recorded_by(event, Variant::Deny, mode)) {
         return None;
     }
     let near: Vec<String> = run
@@ -305,6 +326,8 @@ forbid(principal, action in [Action::"FileModify"], resource in Dir::"/w/write-d
 forbid(principal, action in [Action::"FileRead", Action::"DirList"], resource in Dir::"/w/read-deny");
 @id("no-exec") @reason("nothing here is to be run")
 forbid(principal, action == Action::"ProcessExec", resource in Dir::"/w/exec-deny");
+@id("no-content") @reason("what is in here stays as it is")
+forbid(principal, action == Action::"FileWrite", resource in Dir::"/w/content-deny");
 @id("no-secret") @reason("this tree has a secret")
 forbid(principal, action in [Action::"FileOpen", Action::"FileModify", Action::"DirList", Action::"ProcessExec"], resource)
 when {{ {} }};
@@ -321,6 +344,8 @@ forbid(principal, action in [Action::"Network"], resource is Endpoint)
 when { resource.ip.isInRange(ip("10.99.0.2/32")) || resource.ip.isInRange(ip("fd99::2/128")) };
 @id("no-loopback") @reason("this port is closed on loopback")
 forbid(principal, action in [Action::"Network"], resource is Endpoint) when { resource.ip.isLoopback() && resource.port == 7098 };
+@id("no-chosen-port") @reason("nobody listens here")
+forbid(principal, action == Action::"NetworkListen", resource is Endpoint) when { resource.ip == ip("127.0.0.3") && resource.port != 0 };
 @id("no-wildcard") @reason("nobody listens on every address")
 forbid(principal, action == Action::"NetworkListen", resource is Endpoint)
 when { resource.ip == ip("0.0.0.0") || resource.ip == ip("::") };

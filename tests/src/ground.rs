@@ -4,9 +4,11 @@
 //! files, whiteouts, file handles and access control lists on every kernel, which an overlay has not.
 
 use crate::attempt::{Attempt, Outcome};
+use nix::sys::socket::UnixAddr;
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
@@ -123,7 +125,7 @@ pub fn fresh(path: impl AsRef<Path>) -> PathBuf {
     path.to_owned()
 }
 
-/// Starts TCP and UDP peers on every address, and Unix peers named `stream` and `dgram` in `/w/deny/peers` and `/w/ok/peers`, once
+/// Starts TCP and UDP peers on every address, and Unix peers named `stream`, `dgram` and `seqpacket` in `/w/deny/peers` and `/w/ok/peers`, once
 /// in a process; they end with it.
 pub fn peers() {
     static STARTED: Once = Once::new();
@@ -144,10 +146,23 @@ pub fn peers() {
             for listener in [UnixListener::bind(directory.join("stream")).unwrap(), UnixListener::bind_addr(&name).unwrap()] {
                 std::thread::spawn(move || listener.incoming().for_each(drop));
             }
-            let datagram = UnixDatagram::bind(directory.join("dgram")).unwrap();
-            std::thread::spawn(move || while datagram.recv(&mut [0; 64]).is_ok() {});
+            let name = SocketAddr::from_abstract_name(format!("{side}-dgram")).unwrap();
+            for datagram in [UnixDatagram::bind(directory.join("dgram")).unwrap(), UnixDatagram::bind_addr(&name).unwrap()] {
+                std::thread::spawn(move || while datagram.recv(&mut [0; 64]).is_ok() {});
+            }
+            seqpacket(&UnixAddr::new(&directory.join("seqpacket")).unwrap());
+            seqpacket(&UnixAddr::new_abstract(format!("{side}-seqpacket").as_bytes()).unwrap());
         }
     });
+}
+
+/// Listens on a Unix socket of the kind that the standard library has not. Nobody accepts: the backlog is as long as can be.
+fn seqpacket(address: &UnixAddr) {
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, bind, listen, socket};
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(listener.as_raw_fd(), address).unwrap();
+    listen(&listener, Backlog::MAXCONN).unwrap();
+    std::mem::forget(listener);
 }
 
 /// The kernel that this machine is said to run.

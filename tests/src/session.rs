@@ -63,6 +63,7 @@ pub struct Event {
     pub policies: Vec<String>,
     pub reason: Option<String>,
     pub pid: u32,
+    pub ppid: u32,
     pub exe: String,
     pub errno: i32,
     pub count: u64,

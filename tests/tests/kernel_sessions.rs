@@ -3,10 +3,11 @@
 
 use leash_tests::attempt::{Attempt, Outcome};
 use leash_tests::ground::{self, await_some};
-use leash_tests::session::{EACCES, Plan, Running};
+use leash_tests::session::{EACCES, Plan, Run, Running};
 use std::fs;
-use std::io::{Seek, Write};
-use std::os::fd::AsRawFd;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// Everything, but not what is below `/w/s/<name>`.
@@ -257,39 +258,64 @@ unless {{ resource in [File::"/w/s/both", File::"/w/s/turn"] }};
     assert!(generations.len() > 2, "the readers slept through the reloads: {generations:?}");
 }
 
-/// Red-team 36: an outside helper hands over an open descriptor. A file that it opened lies on a mount of its own, so it has no name
-/// in the session and does not arrive; a pipe holds no file's bytes and does.
-#[test]
-fn a_descriptor_that_is_handed_over_is_asked() {
-    let root = ground();
-    let listener = std::os::unix::net::UnixListener::bind(root.join("sock")).unwrap();
+/// Hands out descriptors at `sock`: of a file for `f`, of a pipe for `p`, of a socket for `s`, each with something to read.
+fn hand_out(root: &Path) {
+    let listener = UnixListener::bind(root.join("sock")).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             let mut wanted = [0; 1];
-            std::io::Read::read_exact(&mut stream, &mut wanted).unwrap();
-            let file = if wanted == *b"p" {
-                let (reader, writer) = nix::unistd::pipe().unwrap();
-                nix::unistd::write(writer, b"text").unwrap();
-                fs::File::from(reader)
-            } else {
-                fs::File::options().read(true).write(true).open("/w/s/a/key").unwrap()
+            stream.read_exact(&mut wanted).unwrap();
+            let handed: OwnedFd = match &wanted {
+                b"p" => {
+                    let (reader, writer) = nix::unistd::pipe().unwrap();
+                    nix::unistd::write(writer, b"text").unwrap();
+                    reader
+                }
+                b"s" => {
+                    let (reader, mut writer) = UnixStream::pair().unwrap();
+                    writer.write_all(b"text").unwrap();
+                    reader.into()
+                }
+                _ => fs::File::options().read(true).write(true).open("/w/s/a/key").unwrap().into(),
             };
-            let descriptors = [file.as_raw_fd()];
+            let descriptors = [handed.as_raw_fd()];
             let control = [nix::sys::socket::ControlMessage::ScmRights(&descriptors)];
             let text = [std::io::IoSlice::new(b"x")];
             let flags = nix::sys::socket::MsgFlags::empty();
             nix::sys::socket::sendmsg::<()>(stream.as_raw_fd(), &text, &control, flags, None).unwrap();
         }
     });
+}
+
+/// Red-team 36: an outside helper hands over an open descriptor. A file that it opened lies on a mount of its own, so it has no name
+/// in the session and does not arrive; pipes and sockets hold no file's bytes and do. In record mode all arrive.
+#[test]
+fn a_descriptor_that_is_handed_over_is_asked() {
+    hand_out(&ground());
     let receive =
         |wanted| format!("s = socket unix SOCK_STREAM; connect $s un:/w/s/sock; send $s {wanted}; f = receive-fd $s; read $f");
-    let attempts = [Attempt::new("file", receive("a")), Attempt::new("pipe", receive("p"))];
+    let attempts = ["f", "p", "s"].map(|wanted| Attempt::new(wanted, receive(wanted)));
     let alone = ground::ungoverned(&attempts);
-    assert_eq!(errnos(&alone), [0, 0], "{alone:?}");
+    assert_eq!(errnos(&alone), [0, 0, 0], "{alone:?}");
+    let data = |outcomes: &[Outcome]| outcomes.iter().map(|outcome| outcome.data.clone()).collect::<Vec<_>>();
+
     let (run, outcomes) = Plan::new(&all_but("a")).perform(&attempts, false);
-    assert_eq!((outcomes[0].at.as_str(), outcomes[0].ok, outcomes[1].ok), ("receive-fd", false, true), "{outcomes:?}");
-    assert_eq!((outcomes[0].data.as_str(), outcomes[1].data.as_str()), ("", "text"));
-    let denial = run.denials("FileRead", "/w/s/a/key").next().expect("a record");
-    assert!(denial.reason.as_ref().is_some_and(|reason| reason.contains("no path under")), "{denial:?}");
+    assert_eq!((errnos(&outcomes), outcomes[0].at.as_str()), (vec![EACCES, 0, 0], "receive-fd"), "{outcomes:?}");
+    assert_eq!(data(&outcomes), ["", "text", "text"]);
+    let denied = |run: &Run, errno| {
+        // Opened for both: both are asked.
+        for action in ["FileRead", "FileWrite"] {
+            let denials: Vec<_> = run.denials(action, "/w/s/a/key").collect();
+            assert_eq!(denials.len(), 1, "{}", run.denials_text());
+            assert!(denials[0].reason.as_ref().is_some_and(|reason| reason.contains("no path under")), "{denials:?}");
+            assert_eq!((denials[0].errno, denials[0].exe.as_str()), (errno, ground::ATTEMPT));
+        }
+        assert_eq!(run.totals("deny")[0], 2, "{}", run.denials_text());
+    };
+    denied(&run, EACCES);
+
+    let (run, outcomes) = Plan::new(&all_but("a")).record().perform(&attempts, false);
+    assert_eq!((errnos(&outcomes), data(&outcomes)), (vec![0, 0, 0], ["SECRET a", "text", "text"].map(str::to_owned).into()));
+    denied(&run, 0);
 }

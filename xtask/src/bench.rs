@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         timeout: Some(LIMIT),
         env: vec![("LEASH_BIN".to_owned(), build::leash().display().to_string())],
         show_console: false,
-        copy_stdout: None,
+        output: vm::Output::Passed,
         command: vec![
             program.into(),
             "governed".into(),

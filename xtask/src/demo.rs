@@ -44,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         timeout: Some(LIMIT),
         env: Vec::new(),
         show_console: false,
-        copy_stdout: None,
+        output: vm::Output::Passed,
         command: vec![
             "python3".into(),
             demo.into(),

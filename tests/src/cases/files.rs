@@ -18,6 +18,8 @@ pub const NAMES: &[Case] = &[
     policy(1, "relative", "", "chdir {D}/dir; cat ../key", "FileRead", "{D}/key", "no-deny"),
     policy(1, "dots", "", "cat {D}/dir/.././/key", "FileRead", "{D}/key", "no-deny"),
     policy(1, "openat", "", "d = open {D} O_PATH; f = openat $d key O_RDONLY; read $f", "FileRead", "{D}/key", "no-deny"),
+    // The flag by which the kernel marks the opens of an exec is not the caller's to set.
+    policy(1, "exec-flag", "", "f = open {D}/key 0x20; read $f", "FileRead", "{D}/key", "no-deny"),
     policy(1, "openat2", "", "f = openat2 {D}/key O_RDONLY 0; read $f", "FileRead", "{D}/key", "no-deny"),
     policy(1, "legacy-open", "", "f = legacy-open {D}/key O_RDONLY; read $f", "FileRead", "{D}/key", "no-deny"),
     policy(1, "fd-directory", "", "d = open {D} O_PATH|O_DIRECTORY; cat /proc/self/fd/$d/key", "FileRead", "{D}/key", "no-deny"),

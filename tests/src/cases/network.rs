@@ -76,7 +76,7 @@ pub const ADDRESSES: &[Case] = &[
 /// Kinds of sockets that policies speak of by family and protocol.
 #[rustfmt::skip] // a table, one case a line
 pub const FAMILIES: &[Case] = &[
-    policy(28, "netlink", "", "socket netlink SOCK_RAW {NETLINK}", "SocketCreate", "netlink/kobject_uevent", "no-sockets"),
+    policy(28, "netlink", "", "socket netlink SOCK_RAW {NETLINK}", "SocketCreate", "netlink/{NETLINK_NAME}", "no-sockets"),
     always(28, "netlink-audit", "", "socket netlink SOCK_RAW NETLINK_AUDIT", "SocketCreate", "netlink/audit", "only usual"),
     always(28, "packet-raw", "", "socket packet SOCK_RAW 768", "SocketCreate", "packet/raw", "only usual"),
     always(28, "packet-dgram", "", "socket packet SOCK_DGRAM 8", "SocketCreate", "packet/dgram", "only usual"),

@@ -1,22 +1,21 @@
 //! `cargo xtask test`: what can be tested on any machine is tested here, the rest on each kernel of the matrix.
 //!
 //! Test programs of the crate `leash-tests` named `kernel_*` need root and BPF LSM. They are built once, here, and run
-//! as they are in a machine per kernel, against `target/release/leash`.
+//! as they are against `target/release/leash`, each in a machine of its own on each kernel, some machines at a time.
 
+mod machine;
 mod suite;
 mod tally;
 
-use std::ffi::OsString;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
 use self::suite::Suite;
 use self::tally::Tally;
 use crate::kernel::Series;
-use crate::{build, ebpf, process, setup, vm};
+use crate::{build, ebpf, process, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -32,6 +31,9 @@ pub(crate) struct Args {
     /// Only the tests of the kernel suites whose names contain this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// How many machines run at a time [default: as many as there are processors, at most 4]
+    #[arg(long, value_name = "N")]
+    jobs: Option<std::num::NonZero<usize>>,
     /// The memory of each machine
     #[arg(long, value_name = "MiB", default_value_t = 3072)]
     mem: u32,
@@ -52,9 +54,6 @@ fn parse_kernels(text: &str) -> Result<Kernels, String> {
     }
 }
 
-/// A machine that takes longer than this hangs; the slowest emulated run of all suites takes a fraction of it.
-const MACHINE_LIMIT: Duration = Duration::from_secs(25 * 60);
-
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::everything()?;
     ebpf::build()?;
@@ -62,18 +61,20 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let suites = suite::build()?;
     let (mut in_machines, here): (Vec<Suite>, Vec<Suite>) = suites.into_iter().partition(Suite::needs_kernel);
     in_machines.retain(|suite| suite.name.contains(&args.suite));
+    if let Some(filter) = &args.filter {
+        let kept: Result<Vec<bool>> = in_machines.iter().map(|suite| suite.has_test(filter)).collect();
+        let mut kept = kept?.into_iter();
+        in_machines.retain(|_| kept.next().unwrap_or(true));
+    }
+    if in_machines.is_empty() && !args.kernel.0.is_empty() {
+        bail!("no suite `kernel_*` has a test that matches: nothing would be tested on the kernels");
+    }
 
     let mut results = Vec::new();
     if !args.kernel_only {
         results.push(("this machine".to_owned(), run_here(&here)?));
     }
-    for &series in &args.kernel.0 {
-        if in_machines.is_empty() {
-            bail!("no suite `kernel_*` matches `{}`: nothing would be tested on the kernels", args.suite);
-        }
-        let result = run_in_machine(args, series, &in_machines);
-        results.push((format!("kernel {}", series.name()), result?));
-    }
+    results.extend(machine::run(args, &in_machines));
     Ok(report(&results))
 }
 
@@ -131,59 +132,4 @@ fn run_and_tally(command: &mut Command, name: &str) -> Result<Tally> {
     let mut tally = Tally::parse(&String::from_utf8_lossy(&text), &[name]);
     tally.expect_end(ended_well, name);
     Ok(tally)
-}
-
-fn run_in_machine(args: &Args, series: Series, suites: &[Suite]) -> Result<Tally> {
-    println!("\n=== kernel {}", series.name());
-    let start = Instant::now();
-    let output = Arc::new(Mutex::new(Vec::new()));
-    let job = vm::Job {
-        series,
-        mem_mib: args.mem,
-        cpus: 2,
-        rw: Vec::new(),
-        timeout: Some(MACHINE_LIMIT),
-        env: vec![
-            ("LEASH_BIN".to_owned(), build::leash().display().to_string()),
-            ("LEASH_EXPECT_KERNEL".to_owned(), series.name().to_owned()),
-        ],
-        show_console: false,
-        copy_stdout: Some(Arc::clone(&output)),
-        command: machine_command(suites, args.filter.as_deref()),
-    };
-    let outcome = vm::execute(&job);
-    let text = output.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let names: Vec<&str> = suites.iter().map(|suite| suite.name.as_str()).collect();
-    let mut tally = Tally::parse(&String::from_utf8_lossy(&text), &names);
-    match outcome {
-        Ok(status) => tally.expect_end(status == 0, "a suite ended badly without naming a test"),
-        // The other kernels still have something to say.
-        Err(error) => {
-            println!("error: {error:#}");
-            tally.fail(&format!("the machine: {error}"));
-        }
-    }
-    if tally.passed + tally.failed == 0 {
-        tally.fail("nothing ran");
-    }
-    tally.elapsed = start.elapsed();
-    Ok(tally)
-}
-
-/// A shell line that runs all suites, one test at a time: they share the machine's one kernel.
-fn machine_command(suites: &[Suite], filter: Option<&str>) -> Vec<OsString> {
-    const SCRIPT: &str = r#"
-        filter=$1; shift; status=0
-        while [ $# -gt 0 ]; do
-            echo; echo "=== $1"
-            cd "$2" || exit 1
-            CARGO_MANIFEST_DIR=$2 "$3" --test-threads=1 $filter || status=1
-            shift 3
-        done
-        exit $status"#;
-    let mut command: Vec<OsString> = ["/bin/sh", "-c", SCRIPT, "suites", filter.unwrap_or_default()].map(OsString::from).into();
-    for suite in suites {
-        command.extend([OsString::from(&suite.name), suite.directory.clone().into(), suite.program.clone().into()]);
-    }
-    command
 }

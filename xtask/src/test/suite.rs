@@ -1,16 +1,17 @@
 //! The workspace's test programs, as cargo builds and names them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::{build, paths, process};
+use crate::{build, process};
 
 /// Suites that need root and BPF LSM are named so.
 const KERNEL_PREFIX: &str = "kernel_";
+/// What they are built with; a plain `cargo test` leaves them out.
+const KERNEL_FEATURE: &str = "leash-tests/kernel";
 
 /// One test program.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,6 +25,12 @@ pub(super) struct Suite {
 impl Suite {
     pub(super) fn needs_kernel(&self) -> bool {
         self.name.starts_with(KERNEL_PREFIX)
+    }
+
+    /// Whether it has a test whose name contains `filter`.
+    pub(super) fn has_test(&self, filter: &str) -> Result<bool> {
+        let listed = process::output(Command::new(&self.program).args(["--list", "--format", "terse", filter]))?;
+        Ok(listed.lines().any(|line| line.ends_with(": test")))
     }
 }
 
@@ -52,12 +59,8 @@ struct Profile {
 /// Builds all test programs of the workspace.
 pub(super) fn build() -> Result<Vec<Suite>> {
     let mut cargo = build::cargo();
-    cargo.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-run", "--message-format=json-render-diagnostics"]);
-    // By name too: their manifest may say `test = false`, so that a plain `cargo test` leaves them out.
-    let named = fs::read_dir(paths::root().join("tests/tests"))?.flatten();
-    if named.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(KERNEL_PREFIX)) {
-        cargo.args(["--test", &format!("{KERNEL_PREFIX}*")]);
-    }
+    cargo.args(["test", "--workspace", "--lib", "--bins", "--tests", "--features", KERNEL_FEATURE]);
+    cargo.args(["--no-run", "--message-format=json-render-diagnostics"]);
     let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("couldn't start cargo")?;
     if !output.status.success() {
         bail!("`{}` failed: {}", process::display(&cargo), output.status);

@@ -58,6 +58,7 @@ impl Tally {
         self.failed += other.failed;
         self.ignored += other.ignored;
         self.failures.extend(other.failures.iter().cloned());
+        self.elapsed += other.elapsed;
     }
 }
 

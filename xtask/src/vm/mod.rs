@@ -55,9 +55,19 @@ pub(crate) struct Job {
     pub(crate) timeout: Option<Duration>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) show_console: bool,
-    /// Also keep what the command writes to stdout.
-    pub(crate) copy_stdout: Option<Arc<Mutex<Vec<u8>>>>,
+    pub(crate) output: Output,
     pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+/// Where what the command writes goes.
+#[derive(Clone)]
+pub(crate) enum Output {
+    /// To the caller's stdout and stderr, as it comes.
+    Passed,
+    /// The same, and stdout is also kept.
+    Copied(Arc<Mutex<Vec<u8>>>),
+    /// Nowhere: stdout and stderr are kept, as one.
+    Kept(Arc<Mutex<Vec<u8>>>),
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -74,13 +84,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         timeout: args.timeout.map(Duration::from_secs),
         env,
         show_console: args.console,
-        copy_stdout: None,
+        output: Output::Passed,
         command: args.command.clone(),
     };
     Ok(ExitCode::from(execute(&job)?))
 }
 
-/// Runs the job with the caller's output and returns the command's exit status. A kernel that fell over is an
+/// Runs the job and returns the command's exit status. A kernel that fell over is an
 /// error even if the command succeeded.
 pub(crate) fn execute(job: &Job) -> Result<u8> {
     let kernel = kernel::prepare(job.series)?;

@@ -8,7 +8,8 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,9 @@ use anyhow::{Context, Result, bail};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
-use super::Job;
 use super::console::Console;
 use super::guest;
+use super::{Job, Output};
 use crate::kernel::Kernel;
 use crate::paths;
 
@@ -33,9 +34,12 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> Result<Self> {
         // Sockets have short paths only, so this isn't below the checkout.
+        static SWEPT: Once = Once::new();
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let parent = std::env::temp_dir();
-        sweep(&parent);
-        let dir = parent.join(format!("{SCRATCH_PREFIX}{}", std::process::id()));
+        SWEPT.call_once(|| sweep(&parent));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let dir = parent.join(format!("{SCRATCH_PREFIX}{}-{number}", std::process::id()));
         fs::create_dir(&dir).with_context(|| format!("couldn't create {}", dir.display()))?;
         Ok(Self(dir))
     }
@@ -47,7 +51,8 @@ const SCRATCH_PREFIX: &str = "leash-vm-";
 fn sweep(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(SCRATCH_PREFIX)).and_then(|pid| pid.parse::<u32>().ok());
+        let numbers = name.to_str().and_then(|name| name.strip_prefix(SCRATCH_PREFIX)).and_then(|rest| rest.split_once('-'));
+        let owner = numbers.and_then(|(pid, _)| pid.parse::<u32>().ok());
         let gone = |pid: u32| pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists();
         if owner.is_some_and(gone) {
             // Somebody else's is not ours to remove, and doesn't hinder.
@@ -81,7 +86,7 @@ impl Machine {
         unsafe {
             command.pre_exec(|| prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
         }
-        // The signal above is bound to the thread that forks: this is the main thread, which lives to the end.
+        // The signal above is bound to the thread that forks: that is the one which waits for the end.
         let child = command.spawn().context("couldn't start qemu-system-x86_64; run `cargo xtask setup`")?;
         Ok(Self(child))
     }
@@ -107,7 +112,8 @@ pub(super) fn run(job: &Job, kernel: &Kernel) -> Result<u8> {
     fs::write(dir.join("initramfs"), guest::initramfs(kernel)?)?;
     let job_dir = dir.join("job");
     fs::create_dir(&job_dir)?;
-    guest::write_job(&job_dir, job, kernel, same_output())?;
+    let merged = matches!(job.output, Output::Kept(_)) || same_output();
+    guest::write_job(&job_dir, job, kernel, merged)?;
     let kvm = kvm_works(kernel, dir)?;
 
     let mut command = base(kernel, dir, kvm, "");
@@ -133,10 +139,13 @@ pub(super) fn run(job: &Job, kernel: &Kernel) -> Result<u8> {
             }
         })?,
         carry(dir, "out", {
-            let copy = job.copy_stdout.clone();
+            let output = job.output.clone();
             move |bytes| {
-                if let Some(copy) = &copy {
-                    copy.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+                if let Output::Copied(kept) | Output::Kept(kept) = &output {
+                    kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+                }
+                if matches!(output, Output::Kept(_)) {
+                    return Ok(());
                 }
                 io::stdout().write_all(bytes).and_then(|()| io::stdout().flush())
             }

@@ -66,6 +66,8 @@ pub(crate) fn operate(operation: &str, w: &Words, context: &mut Context) -> Opti
         }
         "chmod" => call(libc::SYS_chmod, [(&path(0)).into(), w.int(1).into()]),
         "fchmod" => call(libc::SYS_fchmod, [w.int(0).into(), w.int(1).into()]),
+        // `fchmodat2 FD PATH MODE FLAGS`
+        "fchmodat2" => call(libc::SYS_fchmodat2, [w.int(0).into(), (&path(1)).into(), w.int(2).into(), w.int(3).into()]),
         "chown" => call(libc::SYS_chown, [(&path(0)).into(), own_uid().into(), own_gid().into()]),
         "lchown" => call(libc::SYS_lchown, [(&path(0)).into(), own_uid().into(), own_gid().into()]),
         "fchown" => call(libc::SYS_fchown, [w.int(0).into(), own_uid().into(), own_gid().into()]),
