@@ -85,6 +85,10 @@ pub const FILES: &[Line] = &[
     again("inode_set_acl", files::CHANGES, "set-acl"),
     again("inode_set_acl", files::CHANGES, "fset-acl"),
     again("inode_remove_acl", files::CHANGES, "remove-acl"),
+    call("path_notify", "watch-directory", "watch {D}/dir", "DirList", "{D}/dir", "no-deny"),
+    call("path_notify", "watch-file", "watch {N}/key", "FileRead", "{N}/key", "no-read"),
+    // `FS_NODUMP_FL`, which needs no capability.
+    call("file_ioctl", "set-flags", "f = open {R}/key O_RDONLY; set-flags $f 0x40", "FileSetAttributes", "{R}/key", "no-modify"),
     again("bprm_check_security", programs::PROGRAMS, "exec"),
     again("bprm_check_security", programs::PROGRAMS, "exec-symlink"),
     again("bprm_check_security", programs::PROGRAMS, "execveat"),

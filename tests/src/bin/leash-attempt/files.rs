@@ -80,6 +80,8 @@ pub(crate) fn operate(operation: &str, w: &Words, context: &mut Context) -> Opti
         "removexattr" => call(libc::SYS_removexattr, [(&path(0)).into(), (&path(1)).into()]),
         "lremovexattr" => call(libc::SYS_lremovexattr, [(&path(0)).into(), (&path(1)).into()]),
         "fremovexattr" => call(libc::SYS_fremovexattr, [w.int(0).into(), (&path(1)).into()]),
+        "watch" => watch(&path(0)),
+        "set-flags" => set_flags(w),
         "chdir" => call(libc::SYS_chdir, [(&path(0)).into()]),
         "fchdir" => call(libc::SYS_fchdir, [w.int(0).into()]),
         "handle" => by_handle(w, context),
@@ -93,6 +95,18 @@ pub(crate) fn operate(operation: &str, w: &Words, context: &mut Context) -> Opti
 
 pub(crate) fn os(bytes: &[u8]) -> &std::ffi::OsStr {
     std::os::unix::ffi::OsStrExt::from_bytes(bytes)
+}
+
+/// A watch for opens, as `inotify(7)` has it.
+fn watch(path: &std::ffi::CString) -> Answer {
+    let fd = call(libc::SYS_inotify_init1, [libc::IN_CLOEXEC.into()])?;
+    call(libc::SYS_inotify_add_watch, [fd.into(), path.into(), i64::from(libc::IN_OPEN).into()])
+}
+
+/// `set-flags FD FLAGS`: the attributes of `ioctl_iflags(2)`.
+fn set_flags(w: &Words) -> Answer {
+    let flags = w.int(1).to_ne_bytes();
+    call(libc::SYS_ioctl, [w.int(0).into(), (libc::FS_IOC_SETFLAGS as i64).into(), flags.as_slice().into()])
 }
 
 fn own_uid() -> i64 {
