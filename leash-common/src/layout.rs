@@ -119,4 +119,8 @@ pub struct Layout {
     pub at: Offsets,
     /// Hook arguments.
     pub argument: Arguments,
+    /// `backing_file.user_path`; 0 before 6.8, where a mapping keeps the path that it was made by.
+    pub backing_user_path: u32,
+    /// Keeps the layout without holes.
+    pub reserved: u32,
 }

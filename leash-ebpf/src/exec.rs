@@ -6,8 +6,9 @@ use leash_common::kind::Kind;
 
 use crate::decide::judge;
 use crate::file::ask_file;
-use crate::kernel::{argument, member, read};
+use crate::kernel::{argument, layout, member, read};
 use crate::mounts::leash_activate;
+use crate::path::ask_object;
 use crate::scratch::{claim, none_left, verdict};
 use crate::session::{governed, governed_or_arming};
 use crate::task;
@@ -15,6 +16,8 @@ use crate::walk::leash_walk;
 
 /// `include/uapi/asm-generic/mman-common.h`
 const PROT_EXEC: u64 = 4;
+/// `include/linux/fs.h`, since 6.5: the `struct file` is part of a `struct backing_file`.
+const FMODE_BACKING: u32 = 1 << 25;
 
 /// `LSM_HOOK(int, 0, bprm_check_security, struct linux_binprm *bprm)`: once for a script, and once more for its interpreter.
 #[lsm(hook = "bprm_check_security")]
@@ -71,5 +74,16 @@ pub fn file_mprotect(context: LsmContext) -> i32 {
     }
     let vma = argument(&context, 0);
     let file: u64 = read(member!(vma, vma_file));
-    if file == 0 { 0 } else { ask_file(slot, file, Kind::ProcessExec.bit()) }
+    if file == 0 {
+        return 0;
+    }
+    let kinds = Kind::ProcessExec.bit();
+    let user_path = layout!(backing_user_path);
+    let opened: u32 = read(member!(file, file_mode));
+    if user_path == 0 || opened & FMODE_BACKING == 0 {
+        return ask_file(slot, file, kinds);
+    }
+    // The mapping is of the file below a stacked one; the latter is what the task mapped.
+    let path = file.wrapping_add(user_path as u64);
+    ask_object(slot, read(member!(path, path_mnt)), read(member!(path, path_dentry)), kinds)
 }

@@ -51,7 +51,8 @@ pub(super) fn resolve(btf: &Btf) -> Result<Layout> {
             std::mem::transmute::<[u32; ARGUMENTS.len()], Arguments>(argument),
         )
     };
-    Ok(Layout { rename_lock: symbol("rename_lock")?, fold_key: random()?, at, argument })
+    let backing_user_path = btf.offset("backing_file", "user_path").unwrap_or(0);
+    Ok(Layout { rename_lock: symbol("rename_lock")?, fold_key: random()?, at, argument, backing_user_path, reserved: 0 })
 }
 
 fn symbol(name: &'static str) -> Result<u64> {
