@@ -93,6 +93,8 @@ offsets! {
     msg_name: "msghdr", "msg_name";
     msg_namelen: "msghdr", "msg_namelen";
     msg_flags: "msghdr", "msg_flags";
+    msg_control: "msghdr", "msg_control";
+    msg_controllen: "msghdr", "msg_controllen";
     unix_addr: "unix_sock", "addr";
     unix_mnt: "unix_sock", "path.mnt";
     unix_dentry: "unix_sock", "path.dentry";

@@ -19,6 +19,7 @@ mod kernel;
 mod maps;
 mod mounts;
 mod path;
+mod route;
 mod scan;
 mod scratch;
 mod session;

@@ -63,15 +63,51 @@ unsafe extern "C" fn step(_index: u64, tour: *mut Tour) -> i64 {
     0
 }
 
-/// Whether `mount` lies right on the root of the mount that is known for this directory: a workspace that is a mount is bound over
-/// itself. Both then give the same path.
+/// Binds of one directory over itself that are seen through.
+const MAX_COVERS: u32 = 4;
+
+#[inline(always)]
+fn root_of(mount: u64) -> u64 {
+    read(member!(member!(mount, mount_mnt), vfsmount_root))
+}
+
+/// The mount under `mount` where that covers the very directory that it shows, as a workspace is bound over itself: both give the
+/// same paths.
+#[inline(always)]
+fn uncovered(mut mount: u64) -> u64 {
+    for _ in 0..MAX_COVERS {
+        let above: u64 = read(member!(mount, mount_parent));
+        if above == mount || above == 0 || read::<u64>(member!(mount, mount_mountpoint)) != root_of(mount) {
+            break;
+        }
+        mount = above;
+    }
+    mount
+}
+
+#[inline(always)]
+fn known(key: MountKey) -> Option<u64> {
+    // SAFETY: a number that is copied at once.
+    unsafe { MOUNTS.get(key) }.copied().filter(|&mnt| mnt != AMBIGUOUS_MOUNT)
+}
+
+/// Whether paths through `mount` are those through the mount that is known for this directory. What is mounted inside a bound
+/// directory comes twice: with the root's mounts and with the bind's, on the same mountpoint of mounts that give the same paths.
 #[inline(always)]
 fn covers_alike(mount: u64, key: MountKey) -> bool {
-    let covered: u64 = member!(read::<u64>(member!(mount, mount_parent)), mount_mnt);
-    let mountpoint: u64 = read(member!(mount, mount_mountpoint));
-    // SAFETY: a number that is copied at once.
-    let known = unsafe { MOUNTS.get(key) }.copied();
-    mountpoint == key.dentry && known == Some(covered)
+    let Some(mnt) = known(key) else { return false };
+    let one = uncovered(mount);
+    let other = uncovered(mnt.wrapping_sub(layout!(at.mount_mnt) as u64));
+    if one == other {
+        return true;
+    }
+    if read::<u64>(member!(one, mount_mountpoint)) != read::<u64>(member!(other, mount_mountpoint)) {
+        return false;
+    }
+    let one = uncovered(read(member!(one, mount_parent)));
+    let other = uncovered(read(member!(other, mount_parent)));
+    // Both were come by before. While their root is not ambiguous, all its mounts give the same paths.
+    one == other || root_of(one) == root_of(other) && known(MountKey { slot: key.slot, dentry: root_of(one) }).is_some()
 }
 
 /// Makes the session of `slot` active with the current task's root, if it was arming. Mounts that can't be captured have no entry,

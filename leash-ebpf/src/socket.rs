@@ -13,6 +13,7 @@ use leash_common::table::MAX_PATH_BYTES;
 
 use crate::decide::judge;
 use crate::kernel::{argument, bound, copy, member, read};
+use crate::route;
 use crate::scratch::{Claim, claim, none_left, verdict};
 use crate::session::governed;
 use crate::unix::abstract_name;
@@ -232,13 +233,16 @@ pub fn socket_listen(context: LsmContext) -> i32 {
 pub fn socket_sendmsg(context: LsmContext) -> i32 {
     let Some(slot) = governed() else { return 0 };
     let message = argument(&context, 1);
-    let address: u64 = read(member!(message, msg_name));
-    if address == 0 {
-        return 0;
-    }
     let sk: u64 = read(member!(argument(&context, 0), socket_sk));
     let family = family_of(sk);
     if !is_internet(family) {
+        return 0;
+    }
+    if route::is_in(message) {
+        return refuse_route(slot, sk);
+    }
+    let address: u64 = read(member!(message, msg_name));
+    if address == 0 {
         return 0;
     }
     let length: u32 = read(member!(message, msg_namelen));
@@ -254,4 +258,31 @@ pub fn socket_sendmsg(context: LsmContext) -> i32 {
     }
     let kind = if stream { Kind::NetworkConnect } else { Kind::NetworkSend };
     ask_address(slot, sk, address, length, kind, AF_INET)
+}
+
+/// `LSM_HOOK(int, 0, socket_setsockopt, struct socket *sock, int level, int optname)`. Only for source routes.
+#[lsm(hook = "socket_setsockopt")]
+pub fn socket_setsockopt(context: LsmContext) -> i32 {
+    let Some(slot) = governed() else { return 0 };
+    if !route::is_option(argument(&context, 1) as u32, argument(&context, 2) as u32) {
+        return 0;
+    }
+    refuse_route(slot, read(member!(argument(&context, 0), socket_sk)))
+}
+
+/// Denies what would send packets to addresses that nobody asked about.
+#[inline(always)]
+fn refuse_route(slot: u32, sk: u64) -> i32 {
+    let kinds = Kind::NetworkConnect.bit();
+    let Some(claim) = claim(slot) else { return none_left(slot, kinds) };
+    // SAFETY: the slot is claimed.
+    unsafe {
+        set_address4(&claim, 0, false);
+        (*claim.memory).port = 0;
+        (*claim.memory).protocol = protocol_of(sk) as u32;
+        (*claim.memory).cause[0] = Cause::UnknownAddress as u32;
+    }
+    let denied = leash_judge(claim.index, 0, kinds);
+    claim.release();
+    verdict(denied)
 }

@@ -109,6 +109,11 @@ impl Case {
             .replace("{L}", &"n".repeat(200))
             .replace("{L50}", &"n".repeat(50))
             .replace("{ACL}", ACL)
+            .replace("{ROUTE4}", ROUTE4)
+            .replace("{STRICT4}", STRICT4)
+            .replace("{FLOW6}", FLOW6)
+            .replace("{HOME6}", HOME6)
+            .replace("{ROUTE6}", ROUTE6)
             .replace("{4}", four)
             .replace("{6}", six)
             .replace("{4DECIMAL}", &four_number.to_string())
@@ -188,6 +193,16 @@ impl Case {
 
 /// An access control list that says what mode 644 says (`linux/posix_acl_xattr.h`).
 const ACL: &str = "%02%00%00%00%01%00%06%00%FF%FF%FF%FF%04%00%04%00%FF%FF%FF%FF%20%00%04%00%FF%FF%FF%FF";
+/// A loose and a strict source route by 10.99.0.2 (RFC 791), padded.
+const ROUTE4: &str = "%83%07%04%0A%63%00%02%00";
+const STRICT4: &str = "%89%07%04%0A%63%00%02%00";
+/// The routing header of a mobile node by fd99::2 (RFC 6275), the one that a message can carry.
+const HOME6: &str = "%00%02%02%01%00%00%00%00%FD%99%00%00%00%00%00%00%00%00%00%00%00%00%00%02";
+/// A new flow label's lease for fd99::1 (`struct in6_flowlabel_req`).
+const FLOW6: &str = "%FD%99%00%00%00%00%00%00%00%00%00%00%00%00%00%01%00%01%23%45%00%01%01%00%00%00%00%00%00%00%00%00";
+/// A segment routing header by fd99::2 (RFC 8754); the kernel fills in the last segment, which is the first.
+const ROUTE6: &str =
+    "%00%04%04%01%01%00%00%00%00%00%00%00%00%00%00%00%00%00%00%00%00%00%00%00%FD%99%00%00%00%00%00%00%00%00%00%00%00%00%00%02";
 /// A library that every program can load.
 const LIBRARY: &str = "/lib/x86_64-linux-gnu/libm.so.6";
 

@@ -75,7 +75,8 @@ fn built_attempt() -> PathBuf {
     built
 }
 
-fn run(program: &str, arguments: &[&str]) {
+/// Runs a program of the system, which has to succeed.
+pub(crate) fn run(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("start `{program}`: {error}"));
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

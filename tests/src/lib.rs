@@ -8,6 +8,7 @@
 pub mod attempt;
 pub mod case;
 pub mod cases;
+pub mod disk;
 pub mod ground;
 pub mod hook;
 pub mod keeper;

@@ -6,11 +6,13 @@
 use leash_tests::attempt::Attempt;
 use leash_tests::case::{self, NETWORK_POLICY};
 use leash_tests::cases::hooks;
+use leash_tests::disk::Disk;
+use leash_tests::session::{EACCES, Event, Plan};
 use leash_tests::{ground, hook};
 use std::fs;
+use std::path::Path;
 
 const ENOSYS: i32 = 38;
-const EOPNOTSUPP: i32 = 95;
 
 #[test]
 fn files_and_programs() {
@@ -27,13 +29,8 @@ fn sockets() {
 #[test]
 fn extended_attributes() {
     ground::ready();
-    if ground::kernel() == "6.1" {
-        // Its tmpfs has none; access control lists reach the same hooks there.
-        fs::write("/w/plain", "").unwrap();
-        let outcome = ground::ungoverned(&[Attempt::new("absent", "setxattr /w/plain user.x y")]);
-        assert_eq!(outcome[0].errno, EOPNOTSUPP, "{outcome:?}");
-        return;
-    }
+    // Before 6.6 tmpfs has none. And these hooks see no mount: that of a disk inside the workspace has to be found.
+    let _disks = ["/w/write-deny", "/w/write-ok"].map(Disk::mount);
     hook::prove(hooks::ATTRIBUTES, &case::file_policy);
 }
 
@@ -47,4 +44,47 @@ fn changing_the_mode_by_the_newest_call() {
         return;
     }
     hook::prove(hooks::FCHMODAT2, &case::file_policy);
+}
+
+/// Hooks that see no mount find what is mounted in a mount by its path. What is mounted in two places has no path for them; those
+/// that see the mount know which place is meant.
+#[test]
+fn mounts_in_mounts() {
+    ground::ready();
+    let _outer = Disk::mount("/w/disks");
+    let _inner = Disk::mount("/w/disks/in");
+    let twice = Disk::mount("/w/disks/twice");
+    let _again = twice.again("/w/disks/again");
+    for file in ["in/closed", "in/open", "twice/file"] {
+        fs::write(Path::new("/w/disks").join(file), "text").unwrap();
+    }
+    let policy = r#"
+@id("all") permit(principal, action, resource);
+@id("closed") @reason("closed") forbid(principal, action == Action::"FileSetAttributes", resource == File::"/w/disks/in/closed");
+"#;
+    let expected = [
+        ("touch-now /w/disks/in/closed", EACCES),
+        ("touch-now /w/disks/in/open", 0),
+        ("touch-now /w/disks/twice/file", EACCES),
+        ("chmod /w/disks/twice/file 0o600", 0),
+        ("chmod /w/disks/again/file 0o644", 0),
+    ];
+    let attempts = expected.map(|(script, _)| Attempt::new(script, script));
+    assert!(ground::ungoverned(&attempts).iter().all(|outcome| outcome.ok));
+    let (run, outcomes) = Plan::new(policy).perform(&attempts, false);
+    assert_eq!(
+        outcomes.iter().map(|outcome| outcome.errno).collect::<Vec<_>>(),
+        expected.map(|(_, errno)| errno),
+        "{outcomes:?}"
+    );
+    let denials: Vec<_> = run.events.iter().filter(|event| event.verdict == "deny").collect();
+    let [by_policy, without_path] = &denials[..] else { panic!("{}", run.denials_text()) };
+    assert_eq!(
+        (by_policy.resource.words().as_str(), &by_policy.policies[..]),
+        ("/w/disks/in/closed", &["closed".to_owned()][..])
+    );
+    assert!(without_path.reason.as_ref().is_some_and(|reason| reason.contains("no path under")), "{without_path:?}");
+    let allowed = |event: &&Event| event.verdict == "allow" && event.action == "FileSetAttributes";
+    let allowed: Vec<_> = run.events.iter().filter(allowed).map(|event| event.resource.words()).collect();
+    assert_eq!(allowed, ["/w/disks/in/open", "/w/disks/twice/file", "/w/disks/again/file"]);
 }

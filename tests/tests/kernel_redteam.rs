@@ -4,13 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
 
 use leash_tests::attempt::Attempt;
-use leash_tests::case::{self, Case, NETWORK_POLICY};
+use leash_tests::case::{self, Case, NETWORK_POLICY, Variant};
 use leash_tests::cases::{files, network, programs};
+use leash_tests::disk::Disk;
 use leash_tests::ground;
 use leash_tests::session::{EACCES, Plan};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 
-const EOPNOTSUPP: i32 = 95;
 /// `linux/magic.h`
 const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
 
@@ -56,13 +60,8 @@ fn every_change_is_asked() {
 #[test]
 fn extended_attributes_are_asked() {
     ground::ready();
-    if ground::kernel() == "6.1" {
-        // Its tmpfs has none; access control lists, which it has, are among the changes above.
-        fs::write("/w/plain", "").unwrap();
-        let outcome = ground::ungoverned(&[Attempt::new("user", "setxattr /w/plain user.x y")]);
-        assert_eq!(outcome[0].errno, EOPNOTSUPP, "{outcome:?}");
-        return;
-    }
+    // Before 6.6 tmpfs has none.
+    let _disks = ["/w/write-deny", "/w/write-ok"].map(Disk::mount);
     prove_files(files::USER_ATTRIBUTES);
 }
 
@@ -80,6 +79,59 @@ fn programs_run_by_no_other_door() {
 fn addresses_are_what_the_kernel_makes_of_them() {
     ground::peers();
     prove(network::ADDRESSES, NETWORK_POLICY);
+}
+
+/// Everything that leaves this machine for itself from here on.
+struct Wire(OwnedFd);
+
+impl Wire {
+    fn tap() -> Self {
+        Self(socket(AddressFamily::Packet, SockType::Datagram, SockFlag::SOCK_NONBLOCK, SockProtocol::EthAll).unwrap())
+    }
+
+    /// The denied addresses that packets went to.
+    fn denied(&self) -> BTreeSet<IpAddr> {
+        let mut packet = [0; 2048];
+        let mut seen = BTreeSet::new();
+        while let Ok(length) = recv(self.0.as_raw_fd(), &mut packet, MsgFlags::empty()) {
+            let to: IpAddr = match packet[0] >> 4 {
+                4 if length >= 20 => <[u8; 4]>::try_from(&packet[16..20]).unwrap().into(),
+                6 if length >= 40 => <[u8; 16]>::try_from(&packet[24..40]).unwrap().into(),
+                _ => continue,
+            };
+            if [ground::IPV4_DENIED, ground::IPV6_DENIED].contains(&to.to_string().as_str()) {
+                seen.insert(to);
+            }
+        }
+        seen
+    }
+}
+
+/// A source route sends packets to another address than the one that is named.
+#[test]
+fn routes_lead_nowhere() {
+    ground::peers();
+    prove(network::ROUTES, NETWORK_POLICY);
+    let attempts: Vec<Attempt> = network::ROUTES.iter().map(|case| case.attempt(Variant::Deny)).collect();
+    let wire = Wire::tap();
+    ground::ungoverned(&attempts);
+    assert_eq!(wire.denied().len(), 2, "a route without Leash leads to neither address");
+    Plan::new(NETWORK_POLICY).perform(&attempts, false);
+    assert_eq!(wire.denied(), BTreeSet::new());
+}
+
+/// Options and control data that name no address are anybody's: `IP_TTL`, `IPV6_UNICAST_HOPS`, `IP_TOS`, a hop limit.
+#[test]
+fn other_options_of_sockets_are_not_asked() {
+    ground::peers();
+    let scripts = [
+        "s = socket inet SOCK_DGRAM; option $s 0 2 %40%00%00%00; sendmsg-control $s in:10.99.0.1:7099 hi 0 0 1 %08%00%00%00",
+        "s = socket inet6 SOCK_DGRAM; option $s 41 16 %40%00%00%00; sendmsg-control $s in6:[fd99::1]:7099 hi 0 41 52 %40%00%00%00",
+    ];
+    let attempts = scripts.map(|script| Attempt::new(script, script));
+    let (run, outcomes) = Plan::new(NETWORK_POLICY).perform(&attempts, false);
+    assert!(outcomes.iter().all(|outcome| outcome.ok), "{outcomes:?}");
+    assert_eq!(run.totals("deny")[0], 0, "{}", run.denials_text());
 }
 
 #[test]

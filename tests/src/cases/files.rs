@@ -161,7 +161,7 @@ pub const CHANGES: &[Case] = &[
     policy(10, "absent-env", "", "open {R}/.env O_CREAT|O_WRONLY|O_EXCL", "FileCreate", "{R}/.env", "no-modify"),
 ];
 
-/// Extended attributes that tmpfs has since 6.6.
+/// Extended attributes of users.
 #[rustfmt::skip] // a table, one case a line
 pub const USER_ATTRIBUTES: &[Case] = &[
     policy(9, "setxattr", "", "setxattr {R}/key user.x y", "FileSetAttributes", "{R}/key", "no-modify"),

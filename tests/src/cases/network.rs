@@ -73,6 +73,24 @@ pub const ADDRESSES: &[Case] = &[
     policy(30, "hexadecimal", "", "exec /bin/bash -c echo%20hi>/dev/tcp/{4HEX}/{PORT}", "NetworkConnect", "{4}:{PORT}/tcp", "no-net"),
 ];
 
+/// Routes that lead packets to an address that may not be reached, while the address that is named may. Where the kernel keeps its
+/// numbers: `IP_OPTIONS` 4, `IP_RETOPTS` 7; `IPV6_2292RTHDR` 5, `IPV6_2292PKTOPTIONS` 6, `IPV6_FLOWLABEL_MGR` 32, `IPV6_RTHDR` 57.
+#[rustfmt::skip] // a table, one case a line
+pub const ROUTES: &[Case] = &[
+    always(27, "route4", "", "s = socket inet SOCK_DGRAM; option $s 0 4 {ROUTE4}; sendto $s in:10.99.0.1:{PORT} hi", "NetworkConnect", "*", NO_FORM),
+    always(27, "route4-strict", "", "s = socket inet SOCK_DGRAM; option $s 0 4 {STRICT4}; connect $s in:10.99.0.1:{PORT}; send $s hi", "NetworkConnect", "*", NO_FORM),
+    always(27, "route4-tcp", "", "s = socket inet SOCK_STREAM; option $s 0 4 {ROUTE4}", "NetworkConnect", "*", NO_FORM),
+    always(27, "route4-late", "", "s = socket inet SOCK_DGRAM; connect $s in:10.99.0.1:{PORT}; option $s 0 4 {ROUTE4}; send $s hi", "NetworkConnect", "*", NO_FORM),
+    always(27, "route4-message", "", "s = socket inet SOCK_DGRAM; sendmsg-control $s in:10.99.0.1:{PORT} hi 0 0 7 {ROUTE4}", "NetworkConnect", "*", NO_FORM),
+    always(27, "route4-messages", "", "s = socket inet SOCK_DGRAM; connect $s in:10.99.0.1:{PORT}; sendmmsg-control $s '' hi 0 0 7 {ROUTE4}", "NetworkConnect", "*", NO_FORM),
+    always(27, "route6", "", "s = socket inet6 SOCK_DGRAM; option $s 41 57 {ROUTE6}; sendto $s in6:[fd99::1]:{PORT} hi", "NetworkConnect", "*", NO_FORM),
+    always(27, "route6-tcp", "", "s = socket inet6 SOCK_STREAM; option $s 41 57 {ROUTE6}", "NetworkConnect", "*", NO_FORM),
+    always(27, "flow-label6", "", "s = socket inet6 SOCK_DGRAM; option $s 41 32 {FLOW6}", "NetworkConnect", "*", NO_FORM),
+    always(27, "route6-message", "", "s = socket inet6 SOCK_DGRAM; sendmsg-control $s in6:[fd99::1]:{PORT} hi 0 41 57 {HOME6}", "NetworkConnect", "*", NO_FORM),
+    always(27, "route6-old-message", "", "s = socket inet6 SOCK_DGRAM; sendmsg-control $s in6:[fd99::1]:{PORT} hi 0 41 5 {HOME6}", "NetworkConnect", "*", NO_FORM),
+];
+const NO_FORM: &str = "a form that no policy can speak of";
+
 /// Kinds of sockets that policies speak of by family and protocol.
 #[rustfmt::skip] // a table, one case a line
 pub const FAMILIES: &[Case] = &[

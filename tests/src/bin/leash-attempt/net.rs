@@ -19,12 +19,21 @@ pub(crate) fn operate(operation: &str, w: &Words, context: &mut Context) -> Opti
             let (level, name) = (libc::SOL_SOCKET, libc::SO_REUSEADDR);
             call(libc::SYS_setsockopt, [w.int(0).into(), level.into(), name.into(), one.as_slice().into(), 4.into()])
         }
+        // `option FD LEVEL NAME BYTES`
+        "option" => {
+            let value = w.bytes(3);
+            let (level, name, length) = (w.int(1).into(), w.int(2).into(), (value.len() as i64).into());
+            call(libc::SYS_setsockopt, [w.int(0).into(), level, name, value.into(), length])
+        }
         // `send FD TEXT FLAGS`
         "send" => send_to(w.int(0), w.bytes(1), &[], w.int(2)),
         // `sendto FD ADDRESS TEXT FLAGS`
         "sendto" => send_to(w.int(0), w.bytes(2), &address(w.bytes(1)), w.int(3)),
         "sendmsg" => send_message(w, false),
         "sendmmsg" => send_message(w, true),
+        // `sendmsg-control FD ADDRESS TEXT 0 LEVEL TYPE BYTES`, and by `sendmmsg`
+        "sendmsg-control" => send_message(w, false),
+        "sendmmsg-control" => send_message(w, true),
         "receive" => receive(w.int(0), context),
         "receive-fd" => receive_descriptor(w.int(0)),
         _ => return None,
@@ -125,19 +134,26 @@ fn send_to(fd: i64, text: &[u8], address: &[u8], flags: i64) -> Answer {
     call(libc::SYS_sendto, [fd.into(), text.into(), text_length.into(), flags.into(), address.into(), length.into()])
 }
 
-/// `sendmsg FD ADDRESS TEXT [FLAGS]`; by `sendmmsg` where `many`.
+/// `sendmsg FD ADDRESS TEXT [FLAGS [LEVEL TYPE BYTES]]`, the last three control data; by `sendmmsg` where `many`. No address is `''`.
 fn send_message(w: &Words, many: bool) -> Answer {
-    let mut address = address(w.bytes(1));
+    let mut address = if w.bytes(1).is_empty() { Vec::new() } else { address(w.bytes(1)) };
+    let mut control = control(w);
     let mut text = w.bytes(2).to_vec();
     let mut vector = libc::iovec { iov_base: text.as_mut_ptr().cast(), iov_len: text.len() };
     // SAFETY: all-zero is a valid `mmsghdr`: no name, no vectors, no control data.
     let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-    message.msg_hdr.msg_name = address.as_mut_ptr().cast();
-    message.msg_hdr.msg_namelen = address.len() as u32;
+    if !address.is_empty() {
+        message.msg_hdr.msg_name = address.as_mut_ptr().cast();
+        message.msg_hdr.msg_namelen = address.len() as u32;
+    }
+    if !control.is_empty() {
+        message.msg_hdr.msg_control = control.as_mut_ptr().cast();
+        message.msg_hdr.msg_controllen = control.len();
+    }
     message.msg_hdr.msg_iov = &raw mut vector;
     message.msg_hdr.msg_iovlen = 1;
     let (fd, flags) = (w.int(0) as i32, w.int(3) as i32);
-    // SAFETY: the message points at `address`, `vector` and `text`, which live until after the call.
+    // SAFETY: the message points at `address`, `control`, `vector` and `text`, which live until after the call.
     let answer = unsafe {
         if many {
             libc::sendmmsg(fd, &raw mut message, 1, flags) as isize
@@ -146,6 +162,20 @@ fn send_message(w: &Words, many: bool) -> Answer {
         }
     };
     if answer < 0 { Err(Fail::last()) } else { Ok(answer as i64) }
+}
+
+/// One `cmsghdr` with its data, padded, from words 4 to 6; nothing where there are none.
+fn control(w: &Words) -> Vec<u8> {
+    let data = w.bytes(6);
+    let mut out = Vec::new();
+    if !data.is_empty() {
+        out.extend_from_slice(&(16 + data.len() as u64).to_ne_bytes());
+        out.extend_from_slice(&(w.int(4) as i32).to_ne_bytes());
+        out.extend_from_slice(&(w.int(5) as i32).to_ne_bytes());
+        out.extend_from_slice(data);
+        out.resize(out.len().next_multiple_of(8), 0);
+    }
+    out
 }
 
 fn receive(fd: i64, context: &mut Context) -> Answer {
