@@ -12,12 +12,12 @@ use crate::path::ask_object;
 use crate::scratch::{claim, none_left, verdict};
 use crate::session::{governed, governed_or_arming};
 use crate::task;
-use crate::walk::leash_walk;
+use crate::walk::{is_below_stack, leash_walk};
 
 /// `include/uapi/asm-generic/mman-common.h`
 const PROT_EXEC: u64 = 4;
-/// `include/linux/fs.h`, since 6.5: the `struct file` is part of a `struct backing_file`.
-const FMODE_BACKING: u32 = 1 << 25;
+/// `FMODE_BACKING` of `include/linux/fs.h`, since 6.5 bit 25 and since 6.14 bit 24: the file is part of a `struct backing_file`.
+const FMODE_BACKING: u32 = 1 << 25 | 1 << 24;
 
 /// `LSM_HOOK(int, 0, bprm_check_security, struct linux_binprm *bprm)`: once for a script, and once more for its interpreter.
 #[lsm(hook = "bprm_check_security")]
@@ -80,7 +80,8 @@ pub fn file_mprotect(context: LsmContext) -> i32 {
     let kinds = Kind::ProcessExec.bit();
     let user_path = layout!(backing_user_path);
     let opened: u32 = read(member!(file, file_mode));
-    if user_path == 0 || opened & FMODE_BACKING == 0 {
+    let below = is_below_stack(read(member!(file, file_mnt)), read(member!(file, file_inode)));
+    if user_path == 0 || opened & FMODE_BACKING == 0 || !below {
         return ask_file(slot, file, kinds);
     }
     // The mapping is of the file below a stacked one; the latter is what the task mapped.

@@ -282,7 +282,7 @@ fn refuse_route(slot: u32, sk: u64) -> i32 {
         (*claim.memory).protocol = protocol_of(sk) as u32;
         (*claim.memory).cause[0] = Cause::UnknownAddress as u32;
     }
-    let denied = leash_judge(claim.index, 0, kinds);
+    let denied = judge(&claim, kinds);
     claim.release();
     verdict(denied)
 }
