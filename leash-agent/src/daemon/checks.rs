@@ -90,6 +90,10 @@ fn bpf_file_system() -> Check {
 }
 
 fn cgroups() -> Check {
+    if !crate::enforce::sees_the_whole_tree() {
+        let remedy = "run leash in the machine's own cgroup namespace (docker and podman: --cgroupns=host)";
+        return Check::new("cgroups", false, "a cgroup namespace of its own, where depths can't be told", remedy);
+    }
     let mount = cgroup::mount_point();
     let found = match &mount {
         Ok(Some(mount)) => format!("version 2 at {}", mount.display()),

@@ -15,6 +15,15 @@ pub(super) fn mount_point() -> Option<PathBuf> {
     })
 }
 
+/// Inode number of the initial cgroup namespace (`CGROUP_NS_INIT_INO` in linux/nsfs.h).
+const INITIAL_NAMESPACE: u64 = 0xEFFF_FFFB;
+
+/// Whether this process sees the cgroup tree from its root. In a cgroup namespace of its own it sees depths from another place than
+/// the kernel's helper does, and a session looked for at a wrong depth would not be found: ungoverned.
+pub fn sees_the_whole_tree() -> bool {
+    fs::metadata("/proc/self/ns/cgroup").is_ok_and(|namespace| namespace.ino() == INITIAL_NAMESPACE)
+}
+
 /// A cgroup's number and depth, as the kernel's helper counts them.
 pub(super) struct Place {
     /// The cgroup's id: the inode number of its directory.
@@ -27,6 +36,9 @@ impl Place {
     /// Finds the cgroup at `path`.
     pub(super) fn of(path: &Path) -> Result<Self> {
         let none = || EnforceError::NoCgroup(path.to_owned());
+        if !sees_the_whole_tree() {
+            return Err(EnforceError::CgroupNamespace);
+        }
         let path = path.canonicalize().map_err(|_| none())?;
         let root = mount_point().ok_or_else(none)?;
         let below = path.strip_prefix(&root).map_err(|_| none())?;
@@ -72,4 +84,21 @@ fn find(directory: &Path, id: u64, depth: u32) -> Option<PathBuf> {
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .find_map(|entry| find(&entry.path(), id, depth + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_cgroup_namespace_has_another_number() {
+        let inside = std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "--cgroup", "stat", "-L", "-c", "%i", "/proc/self/ns/cgroup"])
+            .output()
+            .unwrap();
+        let number: u64 = String::from_utf8(inside.stdout).unwrap().trim().parse().unwrap();
+        assert_ne!(number, INITIAL_NAMESPACE);
+        let own = fs::metadata("/proc/self/ns/cgroup").unwrap().ino();
+        assert_eq!(sees_the_whole_tree(), own == INITIAL_NAMESPACE);
+    }
 }

@@ -90,6 +90,12 @@ pub enum EnforceError {
     /// The cgroup isn't below a cgroup v2 mount.
     #[error("`{}` isn't a cgroup v2 directory below the root", .0.display())]
     NoCgroup(PathBuf),
+    /// Depths of cgroups can't be told.
+    #[error(
+        "leash runs in a cgroup namespace of its own, where it can't tell how deep its cgroups are; run it in the machine's own \
+         cgroup namespace (docker and podman: --cgroupns=host)"
+    )]
+    CgroupNamespace,
     /// The container's first process isn't in the cgroup that would be governed.
     #[error("process {pid} isn't in cgroup `{}`, so its actions would not be decided", .cgroup.display())]
     Elsewhere {

@@ -17,6 +17,7 @@ mod sys;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use cgroup::sees_the_whole_tree;
 pub use error::EnforceError;
 pub use event::{Cause, Event, EventResource, Mode};
 pub use leash_common::kind::{Kind, Protocol};
