@@ -25,6 +25,8 @@ const BPF_RB_RING_SIZE: u64 = 1;
 /// How long one denial is held back at most. The kernel may not be preempted meanwhile, so it is short of what anyone notices.
 const HOLD_NS: u64 = 4_000_000;
 const MAX_HOLD_STEPS: u32 = 1 << 20;
+/// Kinds that are asked under the lock of the socket at the other end.
+const HELD_BEFORE: u32 = Kind::UnixConnect.bit() | Kind::UnixSend.bit();
 /// Bounds a path's length, the offset of a header, and the size of a record.
 const LENGTH_MASK: u32 = 2 * MAX_PATH_BYTES as u32 - 1;
 const WORD_MASK: u32 = LENGTH_MASK & !7;
@@ -77,6 +79,8 @@ unsafe fn is_low(waiting: u64, ring: *mut c_void) -> bool {
 /// Holds back a task that is denied faster than its denials are read: while the ring of session `slot` is nearly full, each denial
 /// costs its task some time of its own, so that the reader gets ahead and no denial is lost. A program can't sleep, and an errno
 /// other than the denial's would be a lie, so it waits in place.
+///
+/// Where the kernel asks with a socket of others locked ([`HELD_BEFORE`]), the wait is in the hook before.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn leash_hold(slot: u32) -> u32 {
@@ -235,7 +239,7 @@ pub extern "C" fn leash_record(index: u32, packed: u32, leaf: u32) -> u32 {
             if fold(slot, hash, counters) {
                 return 0;
             }
-        } else {
+        } else if HELD_BEFORE >> kind & 1 == 0 {
             leash_hold(slot);
         }
         let base = scratch.cast::<u8>().add(core::mem::offset_of!(Scratch, area));

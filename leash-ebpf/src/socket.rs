@@ -12,6 +12,7 @@ use leash_common::socket::{
 use leash_common::table::MAX_PATH_BYTES;
 
 use crate::decide::judge;
+use crate::emit::leash_hold;
 use crate::kernel::{argument, bound, copy, member, read};
 use crate::route;
 use crate::scratch::{Claim, claim, none_left, verdict};
@@ -168,7 +169,11 @@ pub fn socket_connect(context: LsmContext) -> i32 {
     let Some(slot) = governed() else { return 0 };
     let sk: u64 = read(member!(argument(&context, 0), socket_sk));
     let address = argument(&context, 1);
-    if !is_internet(family_of(sk)) || read::<u16>(address) as u32 == AF_UNSPEC {
+    let family = family_of(sk);
+    if family == AF_UNIX {
+        leash_hold(slot);
+    }
+    if !is_internet(family) || read::<u16>(address) as u32 == AF_UNSPEC {
         // No family: the socket is disconnected.
         return 0;
     }
@@ -235,6 +240,9 @@ pub fn socket_sendmsg(context: LsmContext) -> i32 {
     let message = argument(&context, 1);
     let sk: u64 = read(member!(argument(&context, 0), socket_sk));
     let family = family_of(sk);
+    if family == AF_UNIX {
+        leash_hold(slot);
+    }
     if !is_internet(family) {
         return 0;
     }
