@@ -1,17 +1,18 @@
 //! The decision tables of one policy, and the only functions that read them.
 //!
-//! A policy is compiled to an **image**: `u64` words in pages of 64 KiB. The whole decision is one run of one deterministic
+//! A policy is compiled to an **image**: `u64` words in pages. The whole decision is one run of one deterministic
 //! automaton over a string of symbols: the bytes of a path (or the nibbles of an address, the protocol, the nibbles of a port),
 //! then the request's [`Kind`], then the class of the acting program. No step depends on the number of policies.
 //!
 //! ## States
-//! A state is named by the global index of its header word, `s`. All its words lie in one page, so `s % PAGE_WORDS` is at most
-//! `PAGE_WORDS - 1 - MAX_SYMBOL`. States share space: state `s` owns the word at `s + symbol` only if that word's upper half is `s`.
+//! A state's name `s` is its page's number, from bit 16 on, and the byte offset of its header word in that page: what a step loads
+//! is the next step's address but for one sum. All its words lie in one page, which is why a page goes on after the last place
+//! for a header ([`PAGE_STARTS`]). States share space: state `s` owns the word `symbol` words on only if its upper half is `s`.
 //!
 //! | word | upper 32 bits | lower 32 bits |
 //! |---|---|---|
 //! | header, at `s` | bit 31 set, bit 30 *uniform below*, bits 0–29 `accept` | default next state |
-//! | edge, at `s + symbol` (1 ≤ symbol ≤ 255) | `s` | next state |
+//! | edge, `symbol` words after it (1 ≤ symbol ≤ 255) | `s` | next state |
 //!
 //! A next state is one of: a plain state (bits 30, 31 clear); a state with [`SINK`] set, which no further byte of the path can
 //! leave; a leaf, with [`LEAF`] set, which is the [`Decision`].
@@ -24,12 +25,18 @@
 
 use crate::kind::{Kind, Protocol};
 
-/// Words in a page.
-pub const PAGE_WORDS: usize = 8192;
+/// Words of a page in which a state may begin: as many as 16 bits of byte offsets name.
+pub const PAGE_STARTS: usize = 8192;
+/// Words in a page: the last state's edges have room, too.
+pub const PAGE_WORDS: usize = PAGE_STARTS + MAX_SYMBOL + 1;
 /// Bytes in a page.
 pub const PAGE_BYTES: usize = PAGE_WORDS * 8;
-/// Pages in the largest image: 64 MiB.
-pub const MAX_PAGES: usize = 1024;
+/// Pages in the largest image, which is smaller than 64 MiB.
+pub const MAX_PAGES: usize = 990;
+/// Where a page's number begins in a state's name.
+pub const PAGE_SHIFT: u32 = 16;
+/// The bits of a state's name that are the byte offset in its page.
+const OFFSET_MASK: u32 = 0xfff8;
 /// The largest symbol.
 pub const MAX_SYMBOL: usize = 255;
 /// Classes that the acting programs can fall into.
@@ -71,7 +78,7 @@ pub mod header {
 }
 
 /// Marks an image, with the version of this layout in its last byte.
-pub const MAGIC: u64 = 0x004c_4541_5348_0001;
+pub const MAGIC: u64 = 0x004c_4541_5348_0002;
 
 /// One page of an image.
 pub type Page = [u64; PAGE_WORDS];
@@ -102,13 +109,19 @@ pub struct Cursor<'a> {
     state: u32,
 }
 
-/// Word `index` of a page; the mask is what bounds the access, for the compiler and for the kernel's verifier.
+/// Word `index` of a page, below [`PAGE_STARTS`]; the mask is what bounds the access, for the compiler and for the kernel's verifier.
 #[inline(always)]
 pub fn word(page: &Page, index: u32) -> u64 {
-    let index = index as usize & (PAGE_WORDS - 1);
-    // SAFETY: `index` is below PAGE_WORDS, the length of the array. Slice indexing would compile to a panic branch, which the
-    // eBPF target cannot express.
-    unsafe { *page.as_ptr().add(index) }
+    edge(page, index << 3, 0)
+}
+
+/// The word `symbol` words after the header of `state` in its page.
+#[inline(always)]
+fn edge(page: &Page, state: u32, symbol: u8) -> u64 {
+    // SAFETY: an offset of at most `OFFSET_MASK` bytes is below `PAGE_STARTS` words, so that 255 words more are inside the page. Slice
+    // indexing would compile to a panic branch, which the eBPF target cannot express. The symbol comes first: it is known before
+    // the state is.
+    unsafe { *page.as_ptr().add(symbol as usize).byte_add((state & OFFSET_MASK) as usize) }
 }
 
 impl<'a> Cursor<'a> {
@@ -116,7 +129,7 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     pub fn enter(image: &'a impl Image, state: u32) -> Result<Self, Corrupt> {
         let state = state & INDEX_MASK;
-        match image.page(state / PAGE_WORDS as u32) {
+        match image.page(state >> PAGE_SHIFT) {
             Some(page) => Ok(Self { page, state }),
             None => Err(Corrupt),
         }
@@ -125,16 +138,16 @@ impl<'a> Cursor<'a> {
     /// The next state by `symbol` (1..=255), flags included.
     #[inline(always)]
     pub fn peek(&self, symbol: u8) -> u32 {
-        let edge = word(self.page, self.state.wrapping_add(symbol as u32));
-        if (edge >> 32) as u32 == self.state { edge as u32 } else { word(self.page, self.state) as u32 }
+        let edge = edge(self.page, self.state, symbol);
+        if (edge >> 32) as u32 == self.state { edge as u32 } else { self.header() as u32 }
     }
 
     /// Moves to `next`, a plain or sink state.
     #[inline(always)]
     pub fn follow(&mut self, image: &'a impl Image, next: u32) -> Result<(), Corrupt> {
         let next = next & INDEX_MASK;
-        if (next ^ self.state) >= PAGE_WORDS as u32 {
-            match image.page(next / PAGE_WORDS as u32) {
+        if (next ^ self.state) >> PAGE_SHIFT != 0 {
+            match image.page(next >> PAGE_SHIFT) {
                 Some(page) => self.page = page,
                 None => return Err(Corrupt),
             }
@@ -148,12 +161,17 @@ impl<'a> Cursor<'a> {
     pub fn advance(&mut self, image: &'a impl Image, byte: u8) -> Result<bool, Corrupt> {
         let next = self.peek(byte);
         // A flag in `next` makes the difference large, too, so that the usual step is one comparison.
-        if (next ^ self.state) < PAGE_WORDS as u32 {
+        if (next ^ self.state) >> PAGE_SHIFT == 0 {
             self.state = next;
             return Ok(false);
         }
         self.follow(image, next)?;
         Ok(next & SINK != 0)
+    }
+
+    #[inline(always)]
+    fn header(&self) -> u64 {
+        edge(self.page, self.state, 0)
     }
 
     /// The state's name.
@@ -165,13 +183,13 @@ impl<'a> Cursor<'a> {
     /// `accept` of the state: a row, an allow-set id or a program class.
     #[inline(always)]
     pub fn accept(&self) -> u32 {
-        (word(self.page, self.state) >> 32) as u32 & INDEX_MASK
+        (self.header() >> 32) as u32 & INDEX_MASK
     }
 
     /// Whether everything below this path is granted alike.
     #[inline(always)]
     pub fn uniform_below(&self) -> bool {
-        (word(self.page, self.state) >> 32) as u32 & HEADER_UNIFORM != 0
+        (self.header() >> 32) as u32 & HEADER_UNIFORM != 0
     }
 }
 

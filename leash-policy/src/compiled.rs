@@ -30,7 +30,7 @@ pub struct Stats {
     pub states: usize,
     /// Sets of determining policies.
     pub reasons: usize,
-    /// Pages of 64 KiB.
+    /// Pages of the image.
     pub pages: usize,
 }
 

@@ -113,7 +113,8 @@ pub(super) fn load_image(image: &[u64], mode: Mode, generation: u32) -> Result<O
             *word = u64::from(mode == Mode::Enforce) << 32 | u64::from(generation);
         }
         if let Some(word) = first.get_mut(EPOCH_WORD) {
-            *word = layout::random()?;
+            // 0 stands for no image.
+            *word = layout::random()?.max(1);
         }
         sys::update_bytes(map.as_fd(), &0_u32, &first)?;
     }

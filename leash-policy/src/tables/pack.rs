@@ -1,6 +1,6 @@
 //! Addresses for the states: each state's words must lie in one page, where no other state has its own.
 
-use leash_common::table::{HEADER, HEADER_UNIFORM, LEAF, MAGIC, MAX_PAGES, MAX_SYMBOL, PAGE_WORDS, SINK, header};
+use leash_common::table::{HEADER, HEADER_UNIFORM, LEAF, MAGIC, MAX_PAGES, PAGE_SHIFT, PAGE_STARTS, PAGE_WORDS, SINK, header};
 
 use super::graph::{ACCEPT_STATE, Node};
 use super::{Graph, TooLarge};
@@ -8,7 +8,7 @@ use super::{Graph, TooLarge};
 /// Words of a page's map of free words.
 const MAP_WORDS: usize = PAGE_WORDS / 64;
 /// Words of the map in which states may begin.
-const STARTS: usize = (PAGE_WORDS - 1 - MAX_SYMBOL) / 64;
+const STARTS: usize = PAGE_STARTS / 64;
 /// Pages in which room is looked for.
 const OPEN_PAGES: usize = 4;
 
@@ -91,8 +91,8 @@ pub(crate) fn pack(graph: &Graph, roots: &Roots) -> Result<Vec<u64>, TooLarge> {
     for number in &order {
         let Some(node) = graph.nodes.get(*number as usize) else { continue };
         let edges = graph.edges(node);
-        let place = open.iter_mut().rev().find_map(|page| Some(page.number * PAGE_WORDS + page.take(edges)?));
-        let place = match place {
+        let place = open.iter_mut().rev().find_map(|page| Some((page.number, page.take(edges)?)));
+        let (page, start) = match place {
             Some(place) => place,
             None => {
                 if pages == MAX_PAGES {
@@ -106,11 +106,11 @@ pub(crate) fn pack(graph: &Graph, roots: &Roots) -> Result<Vec<u64>, TooLarge> {
                 }
                 open.push(page);
                 pages += 1;
-                (pages - 1) * PAGE_WORDS + start
+                (pages - 1, start)
             }
         };
         if let Some(address) = addresses.get_mut(*number as usize) {
-            *address = place as u32;
+            *address = (page << PAGE_SHIFT | start * 8) as u32;
         }
     }
     let mut image = vec![0; pages * PAGE_WORDS];
@@ -124,9 +124,10 @@ pub(crate) fn pack(graph: &Graph, roots: &Roots) -> Result<Vec<u64>, TooLarge> {
         let start = address(*number);
         let accept = if node.accept & ACCEPT_STATE != 0 { address(node.accept & !ACCEPT_STATE) } else { node.accept };
         let flags = HEADER | if node.uniform { HEADER_UNIFORM } else { 0 };
-        set(&mut image, start as usize, flags | accept, next(node.default));
+        let at = (start >> PAGE_SHIFT) as usize * PAGE_WORDS + (start as usize & ((1 << PAGE_SHIFT) - 1)) / 8;
+        set(&mut image, at, flags | accept, next(node.default));
         for (symbol, to) in graph.edges(node) {
-            set(&mut image, start as usize + usize::from(*symbol), start, next(*to));
+            set(&mut image, at + usize::from(*symbol), start, next(*to));
         }
     }
     let words = [
