@@ -5,6 +5,7 @@
 //! session's processes die first. Words for people leave through [`Notices`]; this module prints nothing.
 
 mod as_user;
+mod backend;
 pub mod checks;
 mod convert;
 mod layout;
@@ -15,7 +16,7 @@ mod request;
 mod session;
 mod watch;
 
-pub use request::{ModeChoice, RunRequest};
+pub use request::{BackendChoice, ModeChoice, RunRequest};
 pub use session::{default_log_dir, run};
 
 use std::path::PathBuf;

@@ -24,6 +24,18 @@ impl From<ModeChoice> for Mode {
     }
 }
 
+/// What enforces the policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum BackendChoice {
+    /// The strongest that this machine has
+    #[default]
+    Auto,
+    /// BPF programs on LSM hooks
+    BpfLsm,
+    /// A supervisor that answers system calls, where BPF LSM is refused
+    Supervised,
+}
+
 /// Everything that `leash run` was told.
 #[derive(Clone, Debug, Default)]
 pub struct RunRequest {
@@ -49,6 +61,8 @@ pub struct RunRequest {
     pub user: Option<String>,
     /// Where the log goes.
     pub log: Option<PathBuf>,
+    /// What enforces the policy.
+    pub backend: BackendChoice,
     /// Whether policies are read again when their files change.
     pub watch: bool,
     /// The command; at least one word.

@@ -1,0 +1,81 @@
+//! Which backend decides, and what each needs to begin.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::policies::Ready;
+use super::{BackendChoice, RunError, convert};
+use crate::audit::record::Mode;
+use crate::enforce::supervised::{Supervised, SupervisedSpec, User};
+use crate::enforce::{Engine, Guard, SessionSpec};
+use crate::sandbox::plan::Identity;
+
+/// The backend of a session.
+pub(super) enum Backend {
+    BpfLsm(Engine),
+    Supervised,
+}
+
+/// What a backend is told of a session whose container was created.
+pub(super) struct Governed<'a> {
+    pub(super) cgroup: &'a Path,
+    pub(super) init_pid: u32,
+    pub(super) user: &'a Identity,
+    pub(super) mode: Mode,
+    pub(super) ready: &'a Ready,
+}
+
+/// A backend that waits for its session's container.
+pub(super) enum Arming<'a> {
+    BpfLsm(&'a Engine),
+    Supervised(UnixStream),
+}
+
+impl Backend {
+    /// Takes the one that was asked for. `auto` takes no weaker one than it says.
+    pub(super) fn choose(choice: BackendChoice) -> Result<Self, RunError> {
+        match choice {
+            BackendChoice::Auto | BackendChoice::BpfLsm => Ok(Self::BpfLsm(Engine::open()?)),
+            BackendChoice::Supervised => Ok(Self::Supervised),
+        }
+    }
+
+    /// As the log names it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::BpfLsm(_) => "bpf-lsm",
+            Self::Supervised => "supervised",
+        }
+    }
+
+    /// Makes ready for one session; what its container must be given.
+    pub(super) fn arm(&self) -> Result<(Arming<'_>, Option<UnixStream>), RunError> {
+        match self {
+            Self::BpfLsm(engine) => Ok((Arming::BpfLsm(engine), None)),
+            Self::Supervised => {
+                let (ours, theirs) = UnixStream::pair().map_err(RunError::system("create a socket"))?;
+                Ok((Arming::Supervised(ours), Some(theirs)))
+            }
+        }
+    }
+}
+
+impl Arming<'_> {
+    /// Installs the policy. Nothing of the command has run.
+    pub(super) fn register(self, session: &Governed<'_>) -> Result<Guard, RunError> {
+        let (image, generation) = (session.ready.compiled.image(), session.ready.set.generation);
+        let mode = convert::kernel_mode(session.mode);
+        match self {
+            Self::BpfLsm(engine) => {
+                let spec = SessionSpec { cgroup: session.cgroup, init_pid: session.init_pid, mode, image, generation };
+                Ok(Guard::BpfLsm(Box::new(engine.register(spec)?)))
+            }
+            Self::Supervised(socket) => {
+                let Identity { uid, gid, groups, .. } = session.user.clone();
+                let user = User { uid, gid, groups };
+                let spec = SupervisedSpec { init_pid: session.init_pid, user, socket, mode, image, generation };
+                Ok(Guard::Supervised(Supervised::register(spec)?))
+            }
+        }
+    }
+}
