@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::Global;
 use super::output::{complain, say};
-use crate::daemon::{self, BackendChoice, ModeChoice, Notices, RunError, RunRequest};
+use crate::daemon::{self, BackendChoice, ModeChoice, Notices, Required, RunError, RunRequest};
 
 /// Run a command in a governed container
 ///
@@ -60,6 +60,9 @@ pub(super) struct RunArgs {
     /// What enforces the policy
     #[arg(long, value_enum, default_value_t, env = "LEASH_BACKEND")]
     backend: BackendChoice,
+    /// Refuse to run under anything weaker
+    #[arg(long, value_enum, value_name = "BACKEND", env = "LEASH_REQUIRE")]
+    require: Option<Required>,
     /// Read policies again when their files change
     #[arg(long)]
     watch: bool,
@@ -82,6 +85,7 @@ pub(super) fn run(args: RunArgs, global: Global) -> Result<ExitCode> {
         user: args.user,
         log: args.log,
         backend: args.backend,
+        require: args.require,
         watch: args.watch,
         command: args.command,
     };

@@ -4,9 +4,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::policies::Ready;
-use super::{BackendChoice, RunError, convert};
+use super::{BackendChoice, Notices, Required, RunError, convert};
 use crate::audit::record::Mode;
-use crate::enforce::supervised::{Supervised, SupervisedSpec, User};
+use crate::enforce::supervised::{self, Supervised, SupervisedSpec, User};
 use crate::enforce::{Engine, Guard, SessionSpec};
 use crate::sandbox::plan::Identity;
 
@@ -32,12 +32,24 @@ pub(super) enum Arming<'a> {
 }
 
 impl Backend {
-    /// Takes the one that was asked for. `auto` takes no weaker one than it says.
-    pub(super) fn choose(choice: BackendChoice) -> Result<Self, RunError> {
-        match choice {
-            BackendChoice::Auto | BackendChoice::BpfLsm => Ok(Self::BpfLsm(Engine::open()?)),
-            BackendChoice::Supervised => Ok(Self::Supervised),
+    /// Takes the one that was asked for; by itself, the strongest that there is, and says so where that is a weaker one.
+    pub(super) fn choose(choice: BackendChoice, required: Option<Required>, notices: &mut dyn Notices) -> Result<Self, RunError> {
+        let weaker = match choice {
+            BackendChoice::Supervised => None,
+            BackendChoice::BpfLsm => return Ok(Self::BpfLsm(Engine::open()?)),
+            BackendChoice::Auto => match Engine::open() {
+                Ok(engine) => return Ok(Self::BpfLsm(engine)),
+                Err(error) => Some(error),
+            },
+        };
+        if required == Some(Required::BpfLsm) {
+            return Err(weaker.map_or(RunError::Weaker, RunError::Enforce));
         }
+        supervised::available()?;
+        if let Some(error) = weaker {
+            notices.info(&format!("backend supervised, because bpf-lsm can't be had here ({error}); `leash doctor` says more"));
+        }
+        Ok(Self::Supervised)
     }
 
     /// As the log names it.

@@ -36,6 +36,13 @@ pub enum BackendChoice {
     Supervised,
 }
 
+/// The weakest backend that may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Required {
+    /// Nothing weaker than BPF programs on LSM hooks
+    BpfLsm,
+}
+
 /// Everything that `leash run` was told.
 #[derive(Clone, Debug, Default)]
 pub struct RunRequest {
@@ -63,6 +70,8 @@ pub struct RunRequest {
     pub log: Option<PathBuf>,
     /// What enforces the policy.
     pub backend: BackendChoice,
+    /// The weakest that may be taken.
+    pub require: Option<Required>,
     /// Whether policies are read again when their files change.
     pub watch: bool,
     /// The command; at least one word.

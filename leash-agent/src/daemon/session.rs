@@ -37,7 +37,7 @@ pub fn run(request: &RunRequest, notices: &mut dyn Notices) -> Result<Outcome, R
     if let Err(error) = prepared.layout.make_agent_state(&prepared.user, &prepared.policies.principal().name) {
         notices.info(&format!("{error}; what the agent keeps there will be lost"));
     }
-    let backend = Backend::choose(request.backend)?;
+    let backend = Backend::choose(request.backend, request.require, notices)?;
     prepared.start(request, &session, environment, &backend, notices)
 }
 

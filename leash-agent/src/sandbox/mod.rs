@@ -14,7 +14,7 @@ mod filter;
 mod init;
 pub mod launcher;
 mod mounts;
-pub mod notify;
+mod notify;
 pub mod plan;
 pub mod relay;
 mod root;

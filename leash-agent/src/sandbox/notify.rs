@@ -9,16 +9,17 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::filter::{ALLOW, give, jump_equal, load, offset, statement};
 
 /// `setxattrat` and `removexattrat`, in no libc yet (asm/unistd_64.h, since 6.13).
-pub const SYS_SETXATTRAT: i64 = 463;
+const SYS_SETXATTRAT: i64 = 463;
 /// See [`SYS_SETXATTRAT`].
-pub const SYS_REMOVEXATTRAT: i64 = 466;
+const SYS_REMOVEXATTRAT: i64 = 466;
 /// `fchmodat2`, since 6.6.
-pub const SYS_FCHMODAT2: i64 = 452;
+const SYS_FCHMODAT2: i64 = 452;
 
 const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
@@ -29,6 +30,7 @@ const NOTIFIED: &[i64] = &[
     libc::SYS_openat2,
     libc::SYS_creat,
     libc::SYS_truncate,
+    libc::SYS_ftruncate,
     libc::SYS_unlink,
     libc::SYS_unlinkat,
     libc::SYS_rmdir,
@@ -70,13 +72,14 @@ const NOTIFIED: &[i64] = &[
     libc::SYS_listen,
     libc::SYS_sendmsg,
     libc::SYS_sendmmsg,
+    libc::SYS_recvmsg,
 ];
 
 /// Refused with `EPERM`: they reach into other processes, whose programs may be granted other things, or round the supervisor.
 const REFUSED: &[i64] =
     &[libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_pidfd_getfd, libc::SYS_mq_open];
 
-/// As if the kernel had none: the supervisor opens files on a program's behalf, so a domain that the program gave itself would not
+/// As if the kernel had none. `recvmmsg`: programs fall back to `recvmsg`. Landlock: the supervisor opens files on a program's behalf, so a domain that the program gave itself would not
 /// hold, and it must know.
 const ABSENT: &[i64] = &[libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule, libc::SYS_landlock_restrict_self];
 
@@ -153,6 +156,8 @@ fn any_bit(bits: u32, jt: u8, jf: u8) -> libc::sock_filter {
 /// Installs the filter on this thread and gives the descriptor on which its calls arrive to whoever holds the other end of
 /// `socket`. The thread must have no-new-privileges set, and no company.
 pub(super) fn install(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    // A core dump is a file that the kernel writes without any call.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let (to_sender, from_installer) = std::sync::mpsc::channel::<RawFd>();
     std::thread::scope(|scope| {
         // Sending a message is a call that waits for an answer, so a thread without the filter does it.

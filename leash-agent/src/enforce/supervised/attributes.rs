@@ -10,8 +10,7 @@ use nix::libc;
 use super::desk::{Answer, Ask, Desk};
 use super::name::{Name, number};
 use super::resolve::{self, Path};
-use super::sys::{self, Result, check};
-use crate::sandbox::notify::SYS_FCHMODAT2;
+use super::sys::{self, Result, SYS_FCHMODAT2, check};
 
 /// Bytes of the largest extended attribute, and of the longest name of one with its terminator (linux/limits.h).
 const MAX_VALUE: usize = 65536;

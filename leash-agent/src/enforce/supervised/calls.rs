@@ -4,9 +4,8 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::desk::{Answer, Desk};
-use super::sys::Result;
-use super::{attributes, exec, files, messages, names, sockets};
-use crate::sandbox::notify::{SYS_FCHMODAT2, SYS_REMOVEXATTRAT, SYS_SETXATTRAT};
+use super::sys::{Result, SYS_FCHMODAT2, SYS_REMOVEXATTRAT, SYS_SETXATTRAT};
+use super::{attributes, exec, files, messages, names, receive, sockets};
 
 const CWD: i32 = libc::AT_FDCWD;
 
@@ -18,6 +17,7 @@ pub(super) fn answer(desk: &Desk<'_>) -> Result<Answer> {
         libc::SYS_openat => files::open(desk, desk.int(0), 1, desk.int(2), desk.word(3) as u32),
         libc::SYS_openat2 => files::openat2(desk),
         libc::SYS_truncate => files::truncate(desk),
+        libc::SYS_ftruncate => files::truncate_descriptor(desk),
         libc::SYS_unlink => names::remove(desk, CWD, 0, 0),
         libc::SYS_rmdir => names::remove(desk, CWD, 0, libc::AT_REMOVEDIR),
         libc::SYS_unlinkat => names::remove(desk, desk.int(0), 1, desk.int(2)),
@@ -63,6 +63,7 @@ pub(super) fn answer(desk: &Desk<'_>) -> Result<Answer> {
         libc::SYS_sendto => messages::send_to(desk),
         libc::SYS_sendmsg => messages::send_message(desk),
         libc::SYS_sendmmsg => messages::send_messages(desk),
+        libc::SYS_recvmsg => receive::receive(desk),
         _ => Err(Errno::EPERM),
     }
 }

@@ -18,7 +18,7 @@ use super::name::{Name, number};
 use super::place::insist;
 use super::resolve::{self, Path};
 use super::sys::{self, Result, Status};
-use super::{trace, worker};
+use super::{task, trace, worker};
 
 /// Scripts that may be the interpreter of a script (`BINPRM` recursion of the kernel, exec.c).
 const MAX_DEPTH: usize = 5;
@@ -59,20 +59,20 @@ pub(super) fn exec(desk: &Desk<'_>, dir: i32, at: usize, flags: i32) -> Result<A
         ask(&program)?;
     }
     // From the commit on it is the new program that maps its own file and its loader.
-    let exe = program.name.bytes().to_vec();
+    let mut parts = vec![program.name.clone()];
     if let Some(loader) = loader(&program.object) {
         let path = Path { dir: libc::AT_FDCWD, text: loader };
         if let Ok(object) = resolve::object(&desk.task, &path, true, 0) {
-            let loader = look(desk, object)?;
-            let own = [Ask::name(Kind::ProcessExec, &program.name), Ask::name(Kind::ProcessExec, &loader.name)];
-            desk.judge_as(&exe, &own)?;
+            parts.push(look(desk, object)?.name);
         }
     }
+    let asks: Vec<Ask> = parts.iter().map(|part| Ask::name(Kind::ProcessExec, part)).collect();
+    desk.judge_as(program.name.bytes(), &asks)?;
     worker::will_block(desk.shared)?;
     let started = trace::through_exec(
         desk.task.tid,
         || sys::let_pass(desk.shared.listener.as_fd(), desk.call.id),
-        |tgid| verify(desk, &program, tgid),
+        |tgid| verify(desk, &exe, &program, &parts, tgid),
     );
     match started {
         Ok(()) => Ok(Answer::Given),
@@ -141,23 +141,27 @@ fn loader(object: &OwnedFd) -> Option<CString> {
     None
 }
 
-/// Called when process `tgid` has become another program and hasn't run an instruction of it. Whether it may.
-fn verify(desk: &Desk<'_>, expected: &Program, tgid: u32) -> bool {
-    let found = || -> Result<(Status, Name)> {
+/// Called when process `tgid` has become another program and hasn't run an instruction of it. Whether it may: its file, and all that
+/// the kernel mapped for it, must be what was decided on, or be permitted.
+fn verify(desk: &Desk<'_>, exe: &[u8], expected: &Program, parts: &[Name], tgid: u32) -> bool {
+    let look = || -> Result<(Status, Name, Vec<Name>)> {
         let dir = desk.shared.tasks.directory(tgid)?;
-        let exe = insist(|| sys::open(dir.as_raw_fd(), c"exe", libc::O_PATH, 0, 0))?;
-        let status = sys::status(exe.as_raw_fd(), c"")?;
-        if status.same(&expected.status) && status.mount == expected.status.mount {
-            return Ok((status, expected.name.clone()));
-        }
-        Ok((status, desk.name(&exe, &status)?))
+        let file = insist(|| sys::open(dir.as_raw_fd(), c"exe", libc::O_PATH, 0, 0))?;
+        let status = sys::status(file.as_raw_fd(), c"")?;
+        let same = status.same(&expected.status) && status.mount == expected.status.mount;
+        let name = if same { expected.name.clone() } else { desk.name(&file, &status)? };
+        Ok((status, name, task::mapped_files(dir.as_fd(), 0, u64::MAX)?))
     };
-    let Ok((status, name)) = found() else { return desk.only_records() };
-    if !status.same(&expected.status) && desk.judge(&[Ask::name(Kind::ProcessExec, &name)]).is_err() {
-        return false;
+    let Ok((status, name, mapped)) = look() else { return desk.only_records() };
+    let mut permitted = status.same(&expected.status) || desk.judge_as(exe, &[Ask::name(Kind::ProcessExec, &name)]).is_ok();
+    for file in &mapped {
+        let known = parts.iter().any(|part| part.bytes() == file.bytes());
+        permitted &= known || desk.judge_as(name.bytes(), &[Ask::name(Kind::ProcessExec, file)]).is_ok();
     }
-    desk.shared.tasks.became(tgid, &status, name.bytes());
-    true
+    if permitted {
+        desk.shared.tasks.became(tgid, &status, name.bytes());
+    }
+    permitted
 }
 
 /// `mmap` of a file into executable memory. Which file the descriptor names can change between the answer and the mapping; but
@@ -181,7 +185,7 @@ fn ask_mapping(desk: &Desk<'_>, object: &OwnedFd) -> Result<Answer> {
 pub(super) fn protect(desk: &Desk<'_>) -> Result<Answer> {
     let (from, length) = (desk.word(0), desk.word(1));
     let Some(end) = from.checked_add(length) else { return Ok(Answer::Continue) };
-    let names = desk.task.mapped_files(from, end)?;
+    let names = task::mapped_files(desk.task.dir.as_fd(), from, end)?;
     desk.confirm()?;
     let asks: Vec<Ask> = names.iter().map(|name| Ask::name(Kind::ProcessExec, name)).collect();
     desk.judge(&asks)?;

@@ -7,11 +7,11 @@ use leash_common::kind::Kind;
 use nix::errno::Errno;
 use nix::libc;
 
+use super::blocked;
 use super::desk::{Answer, Ask, Desk};
 use super::name::{Name, number};
 use super::resolve::{self, Found, Path, Place};
 use super::sys::{self, Result, Status};
-use super::worker;
 
 /// `__O_TMPFILE` without the `O_DIRECTORY` that goes with it (asm-generic/fcntl.h).
 const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
@@ -166,12 +166,14 @@ fn guard_memory(name: &Name, flags: i32) -> Result<()> {
 
 /// Opens an object that was decided on. What may wait for another program to come doesn't hold up the others.
 fn reopen(desk: &Desk<'_>, object: &OwnedFd, status: &Status, flags: i32) -> Result<OwnedFd> {
-    if matches!(status.kind(), libc::S_IFIFO | libc::S_IFCHR) && flags & libc::O_NONBLOCK == 0 {
-        worker::will_block(desk.shared)?;
-    }
     let without = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+    let number = number(object)?;
     // A terminal would become that of Leash itself.
-    sys::open(libc::AT_FDCWD, &number(object)?, flags & !without | libc::O_NOCTTY, 0, 0)
+    let open = || sys::open(libc::AT_FDCWD, &number, flags & !without | libc::O_NOCTTY, 0, 0);
+    if matches!(status.kind(), libc::S_IFIFO | libc::S_IFCHR) && flags & libc::O_NONBLOCK == 0 {
+        return blocked::wait(desk, open);
+    }
+    open()
 }
 
 /// The terminal of the caller's session.
@@ -261,4 +263,19 @@ pub(super) fn truncate(desk: &Desk<'_>) -> Result<Answer> {
     desk.judge(&[Ask::name(Kind::FileWrite, &name)])?;
     // SAFETY: the path outlives the call.
     sys::check(unsafe { libc::truncate(number(&object)?.as_ptr(), length) }.into()).map(Answer::Value)
+}
+
+/// `ftruncate`: what was opened under an earlier policy is asked again.
+pub(super) fn truncate_descriptor(desk: &Desk<'_>) -> Result<Answer> {
+    desk.confirm()?;
+    let fd = desk.task.descriptor(desk.int(0))?;
+    let status = sys::status(fd.as_raw_fd(), c"")?;
+    let name = desk.name(&fd, &status)?;
+    // Memory with a descriptor is its maker's to use.
+    let memory = matches!(&name, Name::Without(_, path) if path.starts_with(b"/memfd:"));
+    if !memory && !matches!(name, Name::Anonymous) {
+        desk.judge(&[Ask::name(Kind::FileWrite, &name)])?;
+    }
+    // SAFETY: no pointers.
+    sys::check(unsafe { libc::ftruncate(fd.as_raw_fd(), desk.word(1) as i64) }.into()).map(Answer::Value)
 }

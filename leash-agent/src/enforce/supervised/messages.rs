@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use leash_common::socket::SOCK_STREAM;
 use nix::errno::Errno;
 use nix::libc;
 
@@ -10,20 +11,22 @@ use super::sockets::{Socket, address, destination};
 use super::sys::{Result, check, write_memory};
 
 /// Bytes of data that are sent by one call; a stream sends the rest with the next one.
-const MAX_DATA: usize = 1 << 20;
+pub(super) const MAX_DATA: usize = 1 << 20;
 /// Bytes of control data (`net.core.optmem_max` is of this size), pieces of data (`UIO_MAXIOV`), messages of one `sendmmsg`.
-const MAX_CONTROL: usize = 1 << 16;
-const MAX_PIECES: u64 = 1024;
+pub(super) const MAX_CONTROL: usize = 1 << 16;
+pub(super) const MAX_PIECES: u64 = 1024;
 const MAX_MESSAGES: u64 = 1024;
 /// Sizes and offsets of `struct msghdr`, `struct mmsghdr` and `struct cmsghdr` on 64-bit machines.
-const MSGHDR: usize = 56;
+pub(super) const MSGHDR: usize = 56;
 const MMSGHDR: u64 = 64;
-const CMSGHDR: usize = 16;
+pub(super) const CMSGHDR: usize = 16;
 
 /// One message, read once.
 struct Message {
     address: Vec<u8>,
     data: Vec<u8>,
+    /// Whether `data` is all of it.
+    whole: bool,
     control: Vec<u8>,
     /// Keeps the descriptors open that `control` hands over.
     _handed: Vec<OwnedFd>,
@@ -36,7 +39,8 @@ pub(super) fn send_to(desk: &Desk<'_>) -> Result<Answer> {
     let address = address(desk, desk.word(4), desk.word(5))?;
     desk.confirm()?;
     let socket = Socket::of(desk, desk.int(0))?;
-    let message = Message { address, data, control: Vec::new(), _handed: Vec::new() };
+    let whole = length as u64 == desk.word(2);
+    let message = Message { address, data, whole, control: Vec::new(), _handed: Vec::new() };
     send(desk, &socket, message, desk.int(3)).map(Answer::Value)
 }
 
@@ -64,7 +68,7 @@ pub(super) fn send_messages(desk: &Desk<'_>) -> Result<Answer> {
     Ok(Answer::Value(sent))
 }
 
-fn words(bytes: &[u8]) -> Vec<u64> {
+pub(super) fn words(bytes: &[u8]) -> Vec<u64> {
     bytes.chunks_exact(8).map(|word| word.try_into().map(u64::from_ne_bytes).unwrap_or_default()).collect()
 }
 
@@ -76,11 +80,13 @@ fn read(desk: &Desk<'_>, at: u64) -> Result<Message> {
     if count > MAX_PIECES {
         return Err(Errno::EMSGSIZE);
     }
-    let mut data = Vec::new();
+    let (mut data, mut whole) = (Vec::new(), true);
     let pieces = if count == 0 { Vec::new() } else { words(&desk.task.bytes(pieces, count as usize * 16)?) };
     for piece in pieces.chunks_exact(2) {
         let [from, length] = <[u64; 2]>::try_from(piece).map_err(|_| Errno::EFAULT)?;
-        let length = usize::try_from(length).unwrap_or(usize::MAX).min(MAX_DATA - data.len());
+        let wanted = usize::try_from(length).unwrap_or(usize::MAX);
+        let length = wanted.min(MAX_DATA - data.len());
+        whole &= length == wanted;
         if length > 0 {
             data.extend(desk.task.bytes(from, length)?);
         }
@@ -92,7 +98,7 @@ fn read(desk: &Desk<'_>, at: u64) -> Result<Message> {
     let control = if control == 0 || length == 0 { Vec::new() } else { desk.task.bytes(control, length)? };
     desk.confirm()?;
     let (control, handed) = own_control(desk, control)?;
-    Ok(Message { address, data, control, _handed: handed })
+    Ok(Message { address, data, whole, control, _handed: handed })
 }
 
 /// Control data with our descriptors in the place of the caller's.
@@ -128,9 +134,15 @@ fn own_control(desk: &Desk<'_>, mut control: Vec<u8>) -> Result<(Vec<u8>, Vec<Ow
 }
 
 fn send(desk: &Desk<'_>, socket: &Socket, message: Message, flags: i32) -> Result<i64> {
-    let Message { address, data, control, _handed } = message;
+    let Message { address, data, whole, control, _handed } = message;
+    if !whole && socket.kind != SOCK_STREAM {
+        return Err(Errno::EMSGSIZE);
+    }
+    if flags & libc::MSG_ZEROCOPY != 0 {
+        // The kernel would go on reading our copy of the data.
+        return Err(Errno::EOPNOTSUPP);
+    }
     let target = destination(desk, socket, address, flags)?;
-    socket.may_block(desk, flags)?;
     let mut piece = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
     // SAFETY: all-zero bytes are a valid `msghdr`: null pointers with lengths of zero.
     let mut head: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -144,9 +156,10 @@ fn send(desk: &Desk<'_>, socket: &Socket, message: Message, flags: i32) -> Resul
         head.msg_control = control.as_ptr().cast_mut().cast();
         head.msg_controllen = control.len();
     }
-    // SAFETY: everything that the header points to outlives the call, with its length.
-    let result = unsafe { libc::sendmsg(socket.fd.as_raw_fd(), &raw const head, flags | libc::MSG_NOSIGNAL) };
-    let result = check(result as i64);
+    let result = socket.call(desk, flags, || {
+        // SAFETY: everything that the header points to outlives the call, with its length.
+        check(unsafe { libc::sendmsg(socket.fd.as_raw_fd(), &raw const head, flags | libc::MSG_NOSIGNAL) } as i64)
+    });
     if result == Err(Errno::EPIPE) && flags & libc::MSG_NOSIGNAL == 0 {
         // SAFETY: no pointers. The thread waits for its answer, so the numbers are its own.
         unsafe { libc::syscall(libc::SYS_tgkill, desk.task.tgid, desk.task.tid, libc::SIGPIPE) };

@@ -8,6 +8,7 @@
 //! session dies with it, and until then its calls fail.
 
 mod attributes;
+mod blocked;
 mod calls;
 mod desk;
 mod exec;
@@ -18,6 +19,7 @@ mod name;
 mod names;
 mod place;
 mod policy;
+mod receive;
 mod resolve;
 mod sockets;
 mod sys;
@@ -74,11 +76,24 @@ fn failed(action: &'static str) -> impl Fn(Errno) -> EnforceError {
     move |errno| EnforceError::Supervise { action, source: errno.into() }
 }
 
+/// Whether this kernel has what the supervisor needs: notifications with injected descriptors and killable waits (Linux 6.0).
+pub fn available() -> Result<()> {
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    // SAFETY: the null program is what is refused, after the flags were looked at.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, std::ptr::null::<u8>()) };
+    match Errno::result(result) {
+        Err(Errno::EFAULT) => Ok(()),
+        Err(errno) => Err(failed("have system calls answered by a supervisor (seccomp of Linux 6.0 or later)")(errno)),
+        Ok(_) => Ok(()),
+    }
+}
+
 impl Supervised {
     /// Makes everything ready to answer. The calls begin when the command's process has sent its descriptor.
     pub fn register(spec: SupervisedSpec<'_>) -> Result<Self> {
         let policy = Arc::new(RwLock::new(Arc::new(Policy::new(spec.image, spec.mode, spec.generation)?)));
         let session = Self { journal: Arc::default(), policy, stopping: Arc::default(), threads: Arc::default() };
+        blocked::prepare().map_err(failed("handle a signal"))?;
         let directory = |path: &std::ffi::CStr| {
             sys::open(libc::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY, 0, 0).map_err(failed("open /proc"))
         };
@@ -107,6 +122,7 @@ impl Supervised {
                 idle: AtomicUsize::new(0),
                 stopping,
                 threads,
+                blocked: blocked::Blocked::default(),
                 myself: Weak::clone(myself),
             });
             for _ in 0..2 {

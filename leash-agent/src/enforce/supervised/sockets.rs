@@ -13,12 +13,12 @@ use leash_common::socket::{
 use nix::errno::Errno;
 use nix::libc;
 
+use super::blocked;
 use super::desk::{Answer, Ask, Desk, Subject};
 use super::files::{place_name, with_umask};
 use super::name::{Name, number};
 use super::resolve::{self, Path};
 use super::sys::{self, Result, check};
-use super::worker;
 
 const AF_UNSPEC: u32 = 0;
 /// Bytes of an address up to the end of what is read: `struct sockaddr_in`, `SIN6_LEN_RFC2133`.
@@ -33,7 +33,7 @@ const NAME_AT: usize = 2;
 pub(super) struct Socket {
     pub(super) fd: OwnedFd,
     pub(super) domain: u32,
-    kind: u32,
+    pub(super) kind: u32,
     protocol: u32,
 }
 
@@ -72,11 +72,11 @@ impl Socket {
         }
     }
 
-    /// Calls on it may wait for another machine: another thread takes this one's place first.
-    pub(super) fn may_block(&self, desk: &Desk<'_>, flags: i32) -> Result<()> {
+    /// Makes a call on it that may wait for another machine.
+    pub(super) fn call<T>(&self, desk: &Desk<'_>, flags: i32, action: impl FnOnce() -> Result<T>) -> Result<T> {
         // SAFETY: no pointers.
         let status = Errno::result(unsafe { libc::fcntl(self.fd.as_raw_fd(), libc::F_GETFL) })?;
-        if status & libc::O_NONBLOCK != 0 || flags & libc::MSG_DONTWAIT != 0 { Ok(()) } else { worker::will_block(desk.shared) }
+        if status & libc::O_NONBLOCK != 0 || flags & libc::MSG_DONTWAIT != 0 { action() } else { blocked::wait(desk, action) }
     }
 }
 
@@ -209,10 +209,11 @@ pub(super) fn connect(desk: &Desk<'_>) -> Result<Answer> {
             target = unix_target(desk, target.address, kind)?;
         }
     }
-    socket.may_block(desk, 0)?;
     let (pointer, length) = (target.address.as_ptr().cast(), target.address.len() as libc::socklen_t);
-    // SAFETY: the address outlives the call, and its length is passed.
-    check(unsafe { libc::connect(socket.fd.as_raw_fd(), pointer, length) }.into()).map(Answer::Value)
+    socket.call(desk, 0, || {
+        // SAFETY: the address outlives the call, and its length is passed.
+        check(unsafe { libc::connect(socket.fd.as_raw_fd(), pointer, length) }.into()).map(Answer::Value)
+    })
 }
 
 /// `bind`

@@ -9,6 +9,11 @@ use nix::libc;
 /// Results with the kernel's error.
 pub(super) type Result<T> = std::result::Result<T, Errno>;
 
+/// Calls that no libc names yet (asm/unistd_64.h): since 6.6, and since 6.13.
+pub(super) const SYS_FCHMODAT2: i64 = 452;
+pub(super) const SYS_SETXATTRAT: i64 = 463;
+pub(super) const SYS_REMOVEXATTRAT: i64 = 466;
+
 /// `PIDFD_THREAD`, linux/pidfd.h, since 6.9.
 const PIDFD_THREAD: libc::c_uint = libc::O_EXCL as libc::c_uint;
 
@@ -75,6 +80,13 @@ pub(super) fn still_waits(listener: BorrowedFd<'_>, mut id: u64) -> Result<()> {
     ioctl(listener, ID_VALID, &raw mut id).map(drop)
 }
 
+/// Gives the caller a descriptor while it waits; its number there.
+pub(super) fn give(listener: BorrowedFd<'_>, id: u64, fd: BorrowedFd<'_>, close_on_exec: bool) -> Result<i32> {
+    let newfd_flags = if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 };
+    let mut addition = libc::seccomp_notif_addfd { id, flags: 0, srcfd: fd.as_raw_fd() as u32, newfd: 0, newfd_flags };
+    ioctl(listener, ADDFD, &raw mut addition)
+}
+
 /// Answers a call with a descriptor.
 pub(super) fn answer_with(listener: BorrowedFd<'_>, id: u64, fd: BorrowedFd<'_>, close_on_exec: bool) -> Result<()> {
     let mut addition = libc::seccomp_notif_addfd {
@@ -104,13 +116,16 @@ pub(super) fn open(dir: RawFd, path: &CStr, flags: i32, mode: u32, resolve: u64)
     own(unsafe { libc::syscall(libc::SYS_openat2, dir, path.as_ptr(), &raw const how, size_of::<libc::open_how>()) })
 }
 
-/// A descriptor for a thread (before Linux 6.9: for a process).
-pub(super) fn pidfd(tid: u32) -> Result<OwnedFd> {
-    let open = |flags: libc::c_uint| {
-        // SAFETY: no pointers.
-        own(unsafe { libc::syscall(libc::SYS_pidfd_open, tid, flags) })
-    };
-    open(PIDFD_THREAD).or_else(|_| open(0))
+/// A descriptor for a thread, since Linux 6.9.
+pub(super) fn thread_descriptor(tid: u32) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    own(unsafe { libc::syscall(libc::SYS_pidfd_open, tid, PIDFD_THREAD) })
+}
+
+/// A descriptor for a process.
+pub(super) fn process_descriptor(pid: u32) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    own(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
 }
 
 /// Whether the thread behind a pidfd has not ended.

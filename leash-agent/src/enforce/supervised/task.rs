@@ -30,6 +30,8 @@ pub(super) struct Task {
     /// Its directory in the host's `/proc`, bound to this thread and no later one of the same number.
     pub(super) dir: OwnedFd,
     pub(super) pidfd: OwnedFd,
+    /// Whether `pidfd` is the thread's own.
+    exact: bool,
     /// Path of its program; empty if that isn't known.
     pub(super) exe: Vec<u8>,
 }
@@ -42,6 +44,8 @@ struct State {
     tasks: HashMap<u32, Arc<Task>>,
     /// Paths under which each program was started.
     programs: HashMap<Identity, Vec<Vec<u8>>>,
+    /// How many programs were started.
+    starts: u64,
 }
 
 /// All threads that called.
@@ -62,21 +66,27 @@ impl Tasks {
 
     /// The thread with this number. Right as long as its call still waits.
     pub(super) fn find(&self, tid: u32) -> Result<Arc<Task>> {
-        let known = self.lock().tasks.get(&tid).cloned();
+        let (known, starts) = {
+            let state = self.lock();
+            (state.tasks.get(&tid).cloned(), state.starts)
+        };
         if let Some(task) = known.filter(|task| sys::lives(task.pidfd.as_fd())) {
             return Ok(task);
         }
         let task = Arc::new(self.look_up(tid)?);
         let mut state = self.lock();
-        if state.tasks.len() >= REMEMBERED {
-            state.tasks.retain(|_, task| sys::lives(task.pidfd.as_fd()));
+        // A program that was started meanwhile may have taken the number over from the thread that was looked at. And where
+        // descriptors of threads can't be had, another thread may have the number next time.
+        if state.starts == starts && task.exact {
+            if state.tasks.len() >= REMEMBERED {
+                state.tasks.retain(|_, task| sys::lives(task.pidfd.as_fd()));
+            }
+            state.tasks.insert(tid, Arc::clone(&task));
         }
-        state.tasks.insert(tid, Arc::clone(&task));
         Ok(task)
     }
 
     fn look_up(&self, tid: u32) -> Result<Task> {
-        let pidfd = sys::pidfd(tid)?;
         let dir = self.directory(tid)?;
         let status = String::from_utf8_lossy(&read_all(dir.as_fd(), c"status")?).into_owned();
         let numbers = |name: &str| -> Option<Vec<u32>> {
@@ -85,7 +95,13 @@ impl Tasks {
         };
         let last = |name: &str| numbers(name).and_then(|numbers| numbers.last().copied()).ok_or(Errno::ESRCH);
         let exe = self.program(dir.as_fd()).unwrap_or_default();
-        Ok(Task { tid, tgid: last("Tgid:")?, ppid: last("PPid:")?, inner: (last("NSpid:")?, last("NStgid:")?), dir, pidfd, exe })
+        let tgid = last("Tgid:")?;
+        // Before Linux 6.9 only processes have descriptors.
+        let thread = sys::thread_descriptor(tid);
+        let exact = thread.is_ok() || tid == tgid;
+        let pidfd = thread.or_else(|_| sys::process_descriptor(tgid))?;
+        let (ppid, inner) = (last("PPid:")?, (last("NSpid:")?, last("NStgid:")?));
+        Ok(Task { tid, tgid, ppid, inner, dir, pidfd, exact, exe })
     }
 
     /// Path of a thread's program, if its start was seen.
@@ -113,6 +129,7 @@ impl Tasks {
     /// Process `tgid` runs the program `status` from here on, which was started as `path`.
     pub(super) fn became(&self, tgid: u32, status: &Status, path: &[u8]) {
         let mut state = self.lock();
+        state.starts += 1;
         let started = state.programs.entry((status.device, status.inode)).or_default();
         if !started.iter().any(|known| known == path) {
             started.push(path.to_vec());
@@ -141,18 +158,21 @@ pub(super) fn read_all(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<Vec
 }
 
 impl Task {
+    /// Whether a signal waits for it that it handles and doesn't block.
+    pub(super) fn has_signal(&self) -> Result<bool> {
+        let status = String::from_utf8_lossy(&read_all(self.dir.as_fd(), c"status")?).into_owned();
+        let set = |name: &str| {
+            let word = status.lines().find_map(|line| line.strip_prefix(name)).ok_or(Errno::ESRCH)?;
+            u64::from_str_radix(word.trim(), 16).map_err(|_| Errno::ESRCH)
+        };
+        Ok((set("SigPnd:")? | set("ShdPnd:")?) & !set("SigBlk:")? & set("SigCgt:")? != 0)
+    }
+
     /// The thread's mask for new files.
     pub(super) fn umask(&self) -> Result<u32> {
         let status = String::from_utf8_lossy(&read_all(self.dir.as_fd(), c"status")?).into_owned();
         let mask = status.lines().find_map(|line| line.strip_prefix("Umask:")).ok_or(Errno::ESRCH)?;
         u32::from_str_radix(mask.trim(), 8).map_err(|_| Errno::ESRCH)
-    }
-
-    /// Names of the files that its memory between two addresses shows.
-    pub(super) fn mapped_files(&self, from: u64, end: u64) -> Result<Vec<Name>> {
-        let table = read_all(self.dir.as_fd(), c"maps")?;
-        let lines = table.split(|&byte| byte == b'\n');
-        Ok(lines.filter_map(|line| mapped_file(line, from, end)).collect())
     }
 
     /// What one of its descriptors refers to, as a place (`O_PATH`).
@@ -219,6 +239,22 @@ impl Task {
         }
         Ok(None)
     }
+}
+
+/// The session's number of the process with this directory in `/proc`; 0 for one that is outside.
+pub(super) fn inner_number(dir: BorrowedFd<'_>) -> Result<u32> {
+    let status = String::from_utf8_lossy(&read_all(dir, c"status")?).into_owned();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).ok_or(Errno::ESRCH)?;
+    let inner = numbers.split_ascii_whitespace().skip(1).last();
+    Ok(inner.and_then(|number| number.parse().ok()).unwrap_or(0))
+}
+
+/// Names of the files that memory between two addresses shows, of the process with this directory in `/proc`.
+pub(super) fn mapped_files(dir: BorrowedFd<'_>, from: u64, end: u64) -> Result<Vec<Name>> {
+    let table = read_all(dir, c"maps")?;
+    let mut names: Vec<Name> = table.split(|&byte| byte == b'\n').filter_map(|line| mapped_file(line, from, end)).collect();
+    names.dedup_by(|one, other| one.bytes() == other.bytes());
+    Ok(names)
 }
 
 /// `FROM-END PERMISSIONS OFFSET DEVICE INODE PATH`, proc_pid_maps(5): the file, if it is one and lies in the range.

@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, gettid};
 
+use super::blocked::Blocked;
 use super::desk::{Answer, Desk};
 use super::journal::Journal;
 use super::name::Mounts;
@@ -21,7 +22,9 @@ use super::sys::{self, Call, Result};
 use super::task::Tasks;
 use super::{calls, place};
 
-/// Threads that wait at the same time; those beyond it end.
+/// Threads at the same time: so many calls of a session may wait for something.
+const MAX_THREADS: usize = 1024;
+/// Threads that wait for a call at the same time; those beyond it end.
 const MAX_IDLE: usize = 4;
 
 /// What all threads of one session share.
@@ -39,6 +42,8 @@ pub(super) struct Shared {
     pub(super) idle: AtomicUsize,
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) threads: Arc<Mutex<Vec<Pid>>>,
+    /// Calls that wait for something.
+    pub(super) blocked: Blocked,
     /// For threads that start others.
     pub(super) myself: Weak<Shared>,
 }
@@ -128,10 +133,13 @@ fn handle(shared: &Arc<Shared>, call: Call) {
     }
 }
 
-/// The calling thread is about to do what may take long: another one takes its place. May be told by any thread that serves.
+/// The calling thread is about to do what may take long: another one takes its place.
 pub(super) fn will_block(shared: &Shared) -> Result<()> {
     if shared.idle.load(Ordering::SeqCst) > 0 {
         return Ok(());
+    }
+    if shared.threads.lock().unwrap_or_else(PoisonError::into_inner).len() >= MAX_THREADS {
+        return Err(Errno::EAGAIN);
     }
     let shared = shared.myself.upgrade().ok_or(Errno::ESRCH)?;
     start(&shared)
