@@ -73,6 +73,7 @@ const NOTIFIED: &[i64] = &[
     libc::SYS_sendmsg,
     libc::SYS_sendmmsg,
     libc::SYS_recvmsg,
+    libc::SYS_inotify_add_watch,
 ];
 
 /// Refused with `EPERM`: they reach into other processes, whose programs may be granted other things, or round the supervisor.
@@ -87,6 +88,10 @@ const ABSENT: &[i64] = &[libc::SYS_landlock_create_ruleset, libc::SYS_landlock_a
 const UNLESS_PATH: [(i64, u32); 2] = [(libc::SYS_open, 1), (libc::SYS_openat, 2)];
 /// Calls that make memory executable, with the position of the protection.
 const EXECUTABLE: [(i64, u32); 2] = [(libc::SYS_mprotect, 2), (libc::SYS_pkey_mprotect, 2)];
+
+/// `FS_IOC_SETFLAGS`, `FS_IOC_SETVERSION`, `FS_IOC_FSSETXATTR` and `FS_IOC_ENABLE_VERITY` (linux/fs.h, linux/fsverity.h): attributes that
+/// any descriptor can set.
+const ATTRIBUTE_COMMANDS: [u32; 4] = [0x4008_6602, 0x4008_7602, 0x401c_5820, 0x4080_6685];
 
 /// The program.
 fn program() -> Vec<libc::sock_filter> {
@@ -115,6 +120,20 @@ fn program() -> Vec<libc::sock_filter> {
             give(ALLOW),
             load(offset::argument(3)),
             any_bit(libc::MAP_ANONYMOUS as u32, 0, 1),
+            give(ALLOW),
+            give(NOTIFY),
+        ],
+    );
+    let [flags, version, extended, verity] = ATTRIBUTE_COMMANDS;
+    rule(
+        &mut code,
+        libc::SYS_ioctl,
+        &[
+            load(offset::argument(1)),
+            jump_equal(flags, 4, 0),
+            jump_equal(version, 3, 0),
+            jump_equal(extended, 2, 0),
+            jump_equal(verity, 1, 0),
             give(ALLOW),
             give(NOTIFY),
         ],
@@ -222,6 +241,14 @@ mod tests {
         assert_eq!(native(libc::SYS_mmap, &[0, 0, 1, libc::MAP_PRIVATE as u64]), ALLOW);
         assert_eq!(native(libc::SYS_mprotect, &[0, 0, exec]), NOTIFY);
         assert_eq!(native(libc::SYS_mprotect, &[0, 0, 1]), ALLOW);
+    }
+
+    #[test]
+    fn only_ioctls_that_set_attributes_wait() {
+        for command in ATTRIBUTE_COMMANDS {
+            assert_eq!(native(libc::SYS_ioctl, &[3, u64::from(command)]), NOTIFY);
+        }
+        assert_eq!(native(libc::SYS_ioctl, &[3, libc::TCGETS]), ALLOW);
     }
 
     #[test]

@@ -222,3 +222,19 @@ pub(super) fn remove_extended_of_descriptor(desk: &Desk<'_>) -> Result<Answer> {
     // SAFETY: the name outlives the call.
     check(unsafe { libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) }.into()).map(Answer::Value)
 }
+
+/// `ioctl` with a command that sets attributes; the filter lets no other one come here.
+pub(super) fn set_by_ioctl(desk: &Desk<'_>) -> Result<Answer> {
+    let command = desk.word(1) as u32;
+    // The size is part of the number (asm-generic/ioctl.h); of the two smallest only an `int` is read.
+    let size = (command >> 16 & 0x3fff) as usize;
+    let mut value = desk.task.bytes(desk.word(2), if size == 8 { 4 } else { size })?;
+    value.resize(size.max(8), 0);
+    let fd = descriptor(desk, 0)?;
+    if size > 64 {
+        // Verity's argument points to more memory of the caller.
+        return Err(Errno::EOPNOTSUPP);
+    }
+    // SAFETY: the value has at least the size that the command names, and outlives the call.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), command.into(), value.as_mut_ptr()) }.into()).map(Answer::Value)
+}

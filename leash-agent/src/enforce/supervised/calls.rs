@@ -18,6 +18,7 @@ pub(super) fn answer(desk: &Desk<'_>) -> Result<Answer> {
         libc::SYS_openat2 => files::openat2(desk),
         libc::SYS_truncate => files::truncate(desk),
         libc::SYS_ftruncate => files::truncate_descriptor(desk),
+        libc::SYS_inotify_add_watch => files::watch(desk),
         libc::SYS_unlink => names::remove(desk, CWD, 0, 0),
         libc::SYS_rmdir => names::remove(desk, CWD, 0, libc::AT_REMOVEDIR),
         libc::SYS_unlinkat => names::remove(desk, desk.int(0), 1, desk.int(2)),
@@ -50,6 +51,7 @@ pub(super) fn answer(desk: &Desk<'_>) -> Result<Answer> {
         libc::SYS_removexattr => attributes::remove_extended(desk, true),
         libc::SYS_lremovexattr => attributes::remove_extended(desk, false),
         libc::SYS_fremovexattr => attributes::remove_extended_of_descriptor(desk),
+        libc::SYS_ioctl => attributes::set_by_ioctl(desk),
         // Programs fall back to the calls above.
         SYS_SETXATTRAT | SYS_REMOVEXATTRAT => Err(Errno::ENOSYS),
         libc::SYS_execve => exec::exec(desk, CWD, 0, 0),

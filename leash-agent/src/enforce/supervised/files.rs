@@ -279,3 +279,22 @@ pub(super) fn truncate_descriptor(desk: &Desk<'_>) -> Result<Answer> {
     // SAFETY: no pointers.
     sys::check(unsafe { libc::ftruncate(fd.as_raw_fd(), desk.word(1) as i64) }.into()).map(Answer::Value)
 }
+
+/// `inotify_add_watch`: a watch on a directory tells the names in it, one on a file when it is used.
+pub(super) fn watch(desk: &Desk<'_>) -> Result<Answer> {
+    let path = Path { dir: libc::AT_FDCWD, text: desk.task.path(desk.word(1))? };
+    let mask = desk.word(2) as u32;
+    desk.confirm()?;
+    let watcher = desk.task.descriptor(desk.int(0))?;
+    let object = resolve::object(&desk.task, &path, mask & libc::IN_DONT_FOLLOW == 0, 0)?;
+    let status = sys::status(object.as_raw_fd(), c"")?;
+    let kind = if status.kind() == libc::S_IFDIR { Kind::DirList } else { Kind::FileRead };
+    let name = desk.name(&object, &status)?;
+    if !matches!(name, Name::Anonymous) {
+        desk.judge(&[Ask::name(kind, &name)])?;
+    }
+    let number = number(&object)?;
+    // SAFETY: the path outlives the call.
+    sys::check(unsafe { libc::inotify_add_watch(watcher.as_raw_fd(), number.as_ptr(), mask & !libc::IN_DONT_FOLLOW) }.into())
+        .map(Answer::Value)
+}
