@@ -138,6 +138,26 @@ fn program() -> Vec<libc::sock_filter> {
             give(NOTIFY),
         ],
     );
+    // Options that name a route: `IP_OPTIONS`; `IPV6_2292PKTOPTIONS`, `IPV6_FLOWLABEL_MGR`, `IPV6_RTHDR` (linux/in.h, linux/in6.h).
+    rule(
+        &mut code,
+        libc::SYS_setsockopt,
+        &[
+            load(offset::argument(1)),
+            jump_equal(libc::IPPROTO_IP as u32, 0, 4),
+            load(offset::argument(2)),
+            jump_equal(4, 0, 1),
+            give(NOTIFY),
+            give(ALLOW),
+            jump_equal(libc::IPPROTO_IPV6 as u32, 0, 5),
+            load(offset::argument(2)),
+            jump_equal(6, 2, 0),
+            jump_equal(32, 1, 0),
+            jump_equal(57, 0, 1),
+            give(NOTIFY),
+            give(ALLOW),
+        ],
+    );
     // A datagram without an address goes where the socket is connected to.
     rule(
         &mut code,
@@ -249,6 +269,25 @@ mod tests {
             assert_eq!(native(libc::SYS_ioctl, &[3, u64::from(command)]), NOTIFY);
         }
         assert_eq!(native(libc::SYS_ioctl, &[3, libc::TCGETS]), ALLOW);
+    }
+
+    #[test]
+    fn only_options_that_name_a_route_wait() {
+        let answer = |level: i32, option: u64| native(libc::SYS_setsockopt, &[3, level as u64, option]);
+        for (level, option) in
+            [(libc::IPPROTO_IP, 4), (libc::IPPROTO_IPV6, 6), (libc::IPPROTO_IPV6, 32), (libc::IPPROTO_IPV6, 57)]
+        {
+            assert_eq!(answer(level, option), NOTIFY, "{level} {option}");
+        }
+        for (level, option) in [
+            (libc::IPPROTO_IP, 1),
+            (libc::IPPROTO_IP, 57),
+            (libc::IPPROTO_IPV6, 4),
+            (libc::SOL_SOCKET, 4),
+            (libc::IPPROTO_TCP, 6),
+        ] {
+            assert_eq!(answer(level, option), ALLOW, "{level} {option}");
+        }
     }
 
     #[test]

@@ -11,12 +11,15 @@ use super::suite::Suite;
 use super::tally::Tally;
 use crate::{build, process};
 
-/// Tests that speak of the throw-away machines: their root is an overlay, `doctor` finds BPF LSM in them, and their process 1 lets
-/// its namespaces be opened.
-const OF_MACHINES: [&str; 4] = [
+/// Tests that speak of the throw-away machines: their root is an overlay, they have loop devices and routes, `doctor` finds BPF LSM in
+/// them, and their process 1 lets its namespaces be opened.
+const OF_MACHINES: [&str; 7] = [
+    "a_mapping_of_an_overlay_is_asked_by_the_overlay_s_name",
     "an_overlay_is_asked_by_its_own_names",
-    "a_mapping_of_an_overlay_is_not_made_executable",
     "doctor_finds_what_these_machines_have",
+    "extended_attributes",
+    "mounts_in_mounts",
+    "routes_lead_nowhere",
     "the_container_keeps_what_paths_mean",
 ];
 

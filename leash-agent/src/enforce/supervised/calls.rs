@@ -62,6 +62,7 @@ pub(super) fn answer(desk: &Desk<'_>) -> Result<Answer> {
         libc::SYS_connect => sockets::connect(desk),
         libc::SYS_bind => sockets::bind(desk),
         libc::SYS_listen => sockets::listen(desk),
+        libc::SYS_setsockopt => sockets::set_option(desk),
         libc::SYS_sendto => messages::send_to(desk),
         libc::SYS_sendmsg => messages::send_message(desk),
         libc::SYS_sendmmsg => messages::send_messages(desk),

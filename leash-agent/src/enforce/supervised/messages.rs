@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::desk::{Answer, Desk};
-use super::sockets::{Socket, address, destination};
+use super::sockets::{Socket, address, destination, refuse_route};
 use super::sys::{Result, check, write_memory};
 
 /// Bytes of data that are sent by one call; a stream sends the rest with the next one.
@@ -28,6 +28,8 @@ struct Message {
     /// Whether `data` is all of it.
     whole: bool,
     control: Vec<u8>,
+    /// Whether `control` names a route.
+    route: bool,
     /// Keeps the descriptors open that `control` hands over.
     _handed: Vec<OwnedFd>,
 }
@@ -40,7 +42,7 @@ pub(super) fn send_to(desk: &Desk<'_>) -> Result<Answer> {
     desk.confirm()?;
     let socket = Socket::of(desk, desk.int(0))?;
     let whole = length as u64 == desk.word(2);
-    let message = Message { address, data, whole, control: Vec::new(), _handed: Vec::new() };
+    let message = Message { address, data, whole, control: Vec::new(), route: false, _handed: Vec::new() };
     send(desk, &socket, message, desk.int(3)).map(Answer::Value)
 }
 
@@ -97,8 +99,25 @@ fn read(desk: &Desk<'_>, at: u64) -> Result<Message> {
     }
     let control = if control == 0 || length == 0 { Vec::new() } else { desk.task.bytes(control, length)? };
     desk.confirm()?;
+    let route = names_route(&control);
     let (control, handed) = own_control(desk, control)?;
-    Ok(Message { address, data, whole, control, _handed: handed })
+    Ok(Message { address, data, whole, control, route, _handed: handed })
+}
+
+/// Whether control data can name a route: `IP_RETOPTS`; `IPV6_2292RTHDR`, `IPV6_RTHDR` (linux/in.h, linux/ipv6.h). What doesn't
+/// end well is refused by the kernel.
+fn names_route(control: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(head) = control.get(at..at + CMSGHDR) {
+        let length = head.get(..8).and_then(|part| part.try_into().ok()).map_or(0, u64::from_ne_bytes) as usize;
+        let number = |from: usize| head.get(from..from + 4).and_then(|part| part.try_into().ok()).map_or(0, i32::from_ne_bytes);
+        match (number(8), number(12)) {
+            (libc::IPPROTO_IP, 7) | (libc::IPPROTO_IPV6, 5 | 57) => return true,
+            _ if length < CMSGHDR || length > control.len() - at => return false,
+            _ => at += length.next_multiple_of(8),
+        }
+    }
+    false
 }
 
 /// Control data with our descriptors in the place of the caller's.
@@ -134,13 +153,16 @@ fn own_control(desk: &Desk<'_>, mut control: Vec<u8>) -> Result<(Vec<u8>, Vec<Ow
 }
 
 fn send(desk: &Desk<'_>, socket: &Socket, message: Message, flags: i32) -> Result<i64> {
-    let Message { address, data, whole, control, _handed } = message;
+    let Message { address, data, whole, control, route, _handed } = message;
     if !whole && socket.kind != SOCK_STREAM {
         return Err(Errno::EMSGSIZE);
     }
     if flags & libc::MSG_ZEROCOPY != 0 {
         // The kernel would go on reading our copy of the data.
         return Err(Errno::EOPNOTSUPP);
+    }
+    if route && socket.is_internet() {
+        refuse_route(desk, socket)?;
     }
     let target = destination(desk, socket, address, flags)?;
     let mut piece = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };

@@ -52,7 +52,7 @@ impl Socket {
         Ok(Self { fd, domain, kind, protocol })
     }
 
-    fn is_internet(&self) -> bool {
+    pub(super) fn is_internet(&self) -> bool {
         self.domain == AF_INET || self.domain == AF_INET6
     }
 
@@ -282,6 +282,23 @@ pub(super) fn listen(desk: &Desk<'_>) -> Result<Answer> {
     }
     // SAFETY: no pointers.
     check(unsafe { libc::listen(socket.fd.as_raw_fd(), desk.int(1)) }.into()).map(Answer::Value)
+}
+
+/// Refuses, as no policy can permit it, what would send packets to addresses that nobody asked about.
+pub(super) fn refuse_route(desk: &Desk<'_>, socket: &Socket) -> Result<()> {
+    let subject = Subject::Endpoint(Ipv4Addr::UNSPECIFIED.into(), 0, socket.protocol());
+    desk.judge(&[Ask { kind: Kind::NetworkConnect, subject, except: Some(Cause::UnknownAddress) }])
+}
+
+/// `setsockopt` with an option that names a route; the filter lets no other one come here.
+pub(super) fn set_option(desk: &Desk<'_>) -> Result<Answer> {
+    desk.confirm()?;
+    let socket = Socket::of(desk, desk.int(0))?;
+    if socket.is_internet() {
+        refuse_route(desk, &socket)?;
+    }
+    // Where nothing is enforced the kernel may look at it; a socket that could be swapped in is refused like this one.
+    if desk.only_records() || !socket.is_internet() { Ok(Answer::Continue) } else { Err(Errno::EACCES) }
 }
 
 /// Decides where a message may go; what it is to be sent with. No address: it goes to where the socket is connected.
