@@ -294,11 +294,12 @@ pub(super) fn refuse_route(desk: &Desk<'_>, socket: &Socket) -> Result<()> {
 pub(super) fn set_option(desk: &Desk<'_>) -> Result<Answer> {
     desk.confirm()?;
     let socket = Socket::of(desk, desk.int(0))?;
-    if socket.is_internet() {
-        refuse_route(desk, &socket)?;
+    if !socket.is_internet() {
+        return Err(Errno::EOPNOTSUPP);
     }
-    // Where nothing is enforced the kernel may look at it; a socket that could be swapped in is refused like this one.
-    if desk.only_records() || !socket.is_internet() { Ok(Answer::Continue) } else { Err(Errno::EACCES) }
+    refuse_route(desk, &socket)?;
+    // Only where nothing is enforced.
+    Ok(Answer::Continue)
 }
 
 /// Decides where a message may go; what it is to be sent with. No address: it goes to where the socket is connected.
