@@ -53,6 +53,11 @@ fn race(w: &Words, context: &mut Context) -> Answer {
             std::process::exit(0);
         }
     };
+    // A fast reader would be done before the first swap.
+    let end = Instant::now() + Duration::from_secs(60);
+    while std::fs::read_link(&link).is_ok_and(|target| target == decoy) && Instant::now() < end {
+        std::thread::yield_now();
+    }
     let mut path = link;
     path.push(os(w.bytes(4)));
     let (mut won, mut denied, mut decoys) = (false, 0, 0);
