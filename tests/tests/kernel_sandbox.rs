@@ -50,6 +50,7 @@ fn plan(argv: &[&str], cgroup: &Cgroup, session: &str, binds: Vec<Bind>) -> Plan
         argv: argv.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
         env,
         terminal: false,
+        supervisor: None,
     }
 }
 
@@ -71,7 +72,7 @@ fn create_stdio(argv: &[&str], binds: Vec<Bind>, change: impl FnOnce(&mut Plan),
     let stdio = Stdio3 { stdin: Some(stdin), stdout: Some(own.unwrap_or(stdout)), stderr: Some(stderr) };
     let mut plan = plan(argv, &cgroup, &session, binds);
     change(&mut plan);
-    let container = Container::create(&leash(), plan, stdio).unwrap();
+    let container = Container::create(&leash(), plan, stdio, None).unwrap();
     Session { container, _cgroup: cgroup, state, stdin: Some(in_write.into()), stdout: out_read.into(), stderr: err_read.into() }
 }
 
@@ -177,7 +178,7 @@ fn a_symlink_in_the_place_of_a_bind_is_refused() {
     let _state = StateDir::create(&session).unwrap();
     let mut plan = plan(&["true"], &cgroup, &session, vec![Bind { path: link, writable: true }]);
     plan.workdir = "/".into();
-    assert!(Container::create(&leash(), plan, Stdio3::default()).is_err());
+    assert!(Container::create(&leash(), plan, Stdio3::default(), None).is_err());
 }
 
 #[test]
@@ -286,7 +287,7 @@ fn the_session_gets_its_own_terminal() {
         vec![],
     );
     plan.terminal = true;
-    let mut container = Container::create(&leash(), plan, Stdio3::default()).unwrap();
+    let mut container = Container::create(&leash(), plan, Stdio3::default(), None).unwrap();
     let mut master = File::from(container.take_console().unwrap());
     container.start().unwrap();
     let mut text = Vec::new();

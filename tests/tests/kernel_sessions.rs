@@ -218,7 +218,7 @@ unless {{ resource in [File::"/w/s/both", File::"/w/s/turn"] }};
     };
     let policies = [policy("odd", "permit"), policy("even", "forbid")];
     let plan = Plan::new(&policies[0]);
-    let watch = "make-file /w/s/up-$pid x; watch /w/s/stop 220 /w/s/both /w/s/free /w/s/turn";
+    let watch = "make-file /w/s/up-$pid x; keep-opening /w/s/stop 220 /w/s/both /w/s/free /w/s/turn";
     let attempts: Vec<Attempt> = (0..READERS).map(|reader| Attempt::new(format!("reader-{reader}"), watch)).collect();
     let running = plan.start_attempts(&attempts, true);
     await_some("all readers", || {

@@ -27,6 +27,8 @@ struct Report<'a> {
     v: u32,
     ok: bool,
     backend: Option<&'static str>,
+    /// What this backend doesn't promise.
+    limits: Option<&'static str>,
     checks: Vec<CheckReport<'a>>,
 }
 
@@ -39,15 +41,16 @@ struct CheckReport<'a> {
 }
 
 pub(super) fn run(args: DoctorArgs, global: Global) -> Result<ExitCode> {
-    let checks = checks::all();
-    let ok = checks.iter().all(|check| check.ok);
+    let checks::Findings { checks, backend } = checks::all();
+    let ok = backend.is_some();
+    let supervised = backend == Some("supervised");
     let mut out = stdout().lock();
     if args.json {
         let checks = checks
             .iter()
             .map(|check| CheckReport { name: check.name, ok: check.ok, found: &check.found, remedy: check.remedy.as_deref() })
             .collect();
-        let report = Report { v: VERSION, ok, backend: ok.then_some("bpf-lsm"), checks };
+        let report = Report { v: VERSION, ok, backend, limits: supervised.then_some(checks::SUPERVISED_LIMITS), checks };
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else {
@@ -61,15 +64,13 @@ pub(super) fn run(args: DoctorArgs, global: Global) -> Result<ExitCode> {
                 writeln!(out, "{}", if color { paint(&remedy, Color::Yellow) } else { remedy })?;
             }
         }
-        writeln!(
-            out,
-            "{}",
-            if ok {
-                "leash run can enforce policies here, with backend bpf-lsm"
-            } else {
-                "leash run cannot enforce policies here"
-            }
-        )?;
+        match backend {
+            Some(backend) => writeln!(out, "leash run can enforce policies here, with backend {backend}")?,
+            None => writeln!(out, "leash run cannot enforce policies here")?,
+        }
+        if supervised {
+            writeln!(out, "{}", checks::SUPERVISED_LIMITS)?;
+        }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

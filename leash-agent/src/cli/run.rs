@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::Global;
 use super::output::{complain, say};
-use crate::daemon::{self, ModeChoice, Notices, RunError, RunRequest};
+use crate::daemon::{self, BackendChoice, ModeChoice, Notices, Required, RunError, RunRequest};
 
 /// Run a command in a governed container
 ///
@@ -59,7 +59,10 @@ pub(super) struct RunArgs {
     log: Option<PathBuf>,
     /// What enforces the policy
     #[arg(long, value_enum, default_value_t, env = "LEASH_BACKEND")]
-    backend: Backend,
+    backend: BackendChoice,
+    /// Refuse to run under anything weaker
+    #[arg(long, value_enum, value_name = "BACKEND", env = "LEASH_REQUIRE")]
+    require: Option<Required>,
     /// Read policies again when their files change
     #[arg(long)]
     watch: bool,
@@ -68,18 +71,7 @@ pub(super) struct RunArgs {
     command: Vec<OsString>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Backend {
-    /// The strongest that this machine has
-    #[default]
-    Auto,
-    /// BPF programs on LSM hooks
-    BpfLsm,
-}
-
 pub(super) fn run(args: RunArgs, global: Global) -> Result<ExitCode> {
-    // There is one backend so far, so both names mean it; doctor says what is missing where it can't be had.
-    let (Backend::Auto | Backend::BpfLsm) = args.backend;
     let request = RunRequest {
         policies: args.policies,
         profile: args.profile,
@@ -92,6 +84,8 @@ pub(super) fn run(args: RunArgs, global: Global) -> Result<ExitCode> {
         env: args.env,
         user: args.user,
         log: args.log,
+        backend: args.backend,
+        require: args.require,
         watch: args.watch,
         command: args.command,
     };

@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::Uid;
 
-use crate::enforce::Engine;
+use crate::enforce::{Engine, supervised};
 use crate::sandbox::cgroup;
 
 /// One thing that was looked at.
@@ -31,9 +31,40 @@ impl Check {
 /// The oldest kernel with all hooks and helpers, as major and minor version.
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
 
-/// Looks at everything. The last check loads and attaches the programs, and takes them away again.
-pub fn all() -> Vec<Check> {
-    vec![kernel(), type_information(), lsm_list(), bpf_file_system(), cgroups(), privileges(), programs()]
+/// What was found out about this machine.
+pub struct Findings {
+    /// Everything that was looked at.
+    pub checks: Vec<Check>,
+    /// The backend that `leash run` takes by itself; `None` if it can't enforce.
+    pub backend: Option<&'static str>,
+}
+
+/// What the supervised backend doesn't promise; the kernel's programs do.
+pub const SUPERVISED_LIMITS: &str = "the backend supervised gives the same verdicts and can't mediate io_uring, ptrace, 32-bit programs, \
+    Landlock and recvmmsg: it refuses them; each decided call costs some microseconds, and a script that is swapped while it is started \
+    can be another one for the same interpreter (SECURITY.md)";
+
+/// Looks at everything. The check of the programs loads and attaches them, and takes them away again.
+pub fn all() -> Findings {
+    let shared = [cgroups(), privileges()];
+    let kernel_side = [kernel(), type_information(), lsm_list(), bpf_file_system(), programs()];
+    let supervision = supervision();
+    let fine = |checks: &[Check]| checks.iter().all(|check| check.ok);
+    let backend = match (fine(&shared), fine(&kernel_side), supervision.ok) {
+        (true, true, _) => Some("bpf-lsm"),
+        (true, false, true) => Some("supervised"),
+        _ => None,
+    };
+    Findings { checks: kernel_side.into_iter().chain(shared).chain([supervision]).collect(), backend }
+}
+
+fn supervision() -> Check {
+    match supervised::available() {
+        Ok(()) => Check::new("supervision", true, "system calls can be answered by a supervisor", ""),
+        Err(error) => {
+            Check::new("supervision", false, error.to_string(), "use Linux 6.0 or later, built with CONFIG_SECCOMP_FILTER=y")
+        }
+    }
 }
 
 fn kernel() -> Check {
@@ -119,7 +150,7 @@ fn programs() -> Check {
             false,
             error.to_string(),
             "mend the checks above first; where they are all right, the machine's owner refuses BPF LSM programs (many managed \
-             hosts do), and leash run needs another machine or a virtual one",
+             hosts do), and leash run takes the backend supervised",
         ),
     }
 }

@@ -5,6 +5,7 @@
 //! session's processes die first. Words for people leave through [`Notices`]; this module prints nothing.
 
 mod as_user;
+mod backend;
 pub mod checks;
 mod convert;
 mod layout;
@@ -15,7 +16,7 @@ mod request;
 mod session;
 mod watch;
 
-pub use request::{ModeChoice, RunRequest};
+pub use request::{BackendChoice, ModeChoice, Required, RunRequest};
 pub use session::{default_log_dir, run};
 
 use std::path::PathBuf;
@@ -132,6 +133,9 @@ pub enum RunError {
     /// Enforcement can't be had or kept.
     #[error(transparent)]
     Enforce(#[from] EnforceError),
+    /// A weaker backend was asked for than is required.
+    #[error("`--require bpf-lsm` refuses the backend supervised; leave one of the two options out")]
+    Weaker,
     /// A system call failed.
     #[error("cannot {action}: {source}")]
     System {
@@ -146,7 +150,7 @@ impl RunError {
     /// The exit status that stands for it.
     pub fn exit_status(&self) -> i32 {
         match self {
-            Self::Profile { .. } | Self::Workspace { .. } | Self::Bind { .. } => 2,
+            Self::Weaker | Self::Profile { .. } | Self::Workspace { .. } | Self::Bind { .. } => 2,
             Self::Sandbox(SandboxError::NoUser(_) | SandboxError::BadVariable(..)) => 2,
             Self::Policy(_) | Self::Principal { .. } | Self::Widens { .. } | Self::Read { .. } => 3,
             Self::NotFound(_) => EXIT_NOT_FOUND,

@@ -16,7 +16,7 @@ use crate::audit::log::LogWriter;
 use crate::audit::record::{Body, Mode, PolicyReload, PolicySet, Totals};
 use crate::audit::summary::Summary;
 use crate::audit::time::from_boot_ns;
-use crate::enforce::Session;
+use crate::enforce::Guard;
 
 /// Longest wait for events; also how long a new policy may wait to be installed.
 const TICK: Duration = Duration::from_millis(20);
@@ -48,7 +48,7 @@ pub(super) struct Recorder {
 }
 
 struct Worker {
-    session: Session,
+    session: Guard,
     log: LogWriter,
     summary: Summary,
     generations: Generations,
@@ -59,7 +59,7 @@ struct Worker {
 
 impl Recorder {
     /// Starts recording. `alarm` is written to if the session must end.
-    pub(super) fn start(session: Session, log: LogWriter, ready: Ready, mode: Mode, alarm: UnixStream) -> Result<Self, RunError> {
+    pub(super) fn start(session: Guard, log: LogWriter, ready: Ready, mode: Mode, alarm: UnixStream) -> Result<Self, RunError> {
         let (sender, orders) = channel();
         let mut generations = Generations::new();
         generations.insert(ready.set.generation, ready.compiled);

@@ -24,6 +24,25 @@ impl From<ModeChoice> for Mode {
     }
 }
 
+/// What enforces the policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum BackendChoice {
+    /// The strongest that this machine has
+    #[default]
+    Auto,
+    /// BPF programs on LSM hooks
+    BpfLsm,
+    /// A supervisor that answers system calls, where BPF LSM is refused
+    Supervised,
+}
+
+/// The weakest backend that may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Required {
+    /// Nothing weaker than BPF programs on LSM hooks
+    BpfLsm,
+}
+
 /// Everything that `leash run` was told.
 #[derive(Clone, Debug, Default)]
 pub struct RunRequest {
@@ -49,6 +68,10 @@ pub struct RunRequest {
     pub user: Option<String>,
     /// Where the log goes.
     pub log: Option<PathBuf>,
+    /// What enforces the policy.
+    pub backend: BackendChoice,
+    /// The weakest that may be taken.
+    pub require: Option<Required>,
     /// Whether policies are read again when their files change.
     pub watch: bool,
     /// The command; at least one word.

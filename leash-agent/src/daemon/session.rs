@@ -11,22 +11,19 @@ use std::time::{Instant, SystemTime};
 use nix::unistd::Uid;
 
 use super::as_user::FileSystemUser;
+use super::backend::{Backend, Governed};
 use super::layout::{self, Layout};
 use super::policies::{self, Policies, Ready};
 use super::pump::{Ended, Pump, Streams};
 use super::recorder::{Recorded, Recorder};
-use super::{Notices, Outcome, RunError, RunRequest, convert};
+use super::{Notices, Outcome, RunError, RunRequest};
 use crate::audit::log::{LogError, LogWriter, create_log_dir};
 use crate::audit::record::{Body, Mode, SessionEnd, SessionStart};
 use crate::audit::summary::Ending;
 use crate::audit::time::compact;
-use crate::enforce::{Engine, SessionSpec};
 use crate::sandbox::cgroup::Cgroup;
 use crate::sandbox::plan::{Identity, Plan};
 use crate::sandbox::{Container, EXIT_LEASH, StateDir, env, user};
-
-/// Name of the one backend there is, as the log has it.
-const BACKEND: &str = "bpf-lsm";
 
 /// Runs one session. An error means that nothing of the command ran.
 pub fn run(request: &RunRequest, notices: &mut dyn Notices) -> Result<Outcome, RunError> {
@@ -40,8 +37,8 @@ pub fn run(request: &RunRequest, notices: &mut dyn Notices) -> Result<Outcome, R
     if let Err(error) = prepared.layout.make_agent_state(&prepared.user, &prepared.policies.principal().name) {
         notices.info(&format!("{error}; what the agent keeps there will be lost"));
     }
-    let engine = Engine::open()?;
-    prepared.start(request, &session, environment, &engine, notices)
+    let backend = Backend::choose(request.backend, request.require, notices)?;
+    prepared.start(request, &session, environment, &backend, notices)
 }
 
 /// What can be found out without changing anything.
@@ -78,7 +75,7 @@ impl Prepared {
         request: &RunRequest,
         session: &str,
         environment: Vec<Vec<u8>>,
-        engine: &Engine,
+        backend: &Backend,
         notices: &mut dyn Notices,
     ) -> Result<Outcome, RunError> {
         let log = open_log(request, &self.user, session, &self.policies.principal().name)?;
@@ -86,7 +83,7 @@ impl Prepared {
         if let Ok(path) = path.canonicalize() {
             self.layout.protect(&path);
         }
-        self.govern(request, session, environment, engine, log, notices).inspect_err(|_| {
+        self.govern(request, session, environment, backend, log, notices).inspect_err(|_| {
             // Nothing ran, so there is nothing to tell. If it can't be removed, it is at least empty or says so itself.
             let _ = std::fs::remove_file(&path);
         })
@@ -97,7 +94,7 @@ impl Prepared {
         request: &RunRequest,
         session: &str,
         environment: Vec<Vec<u8>>,
-        engine: &Engine,
+        backend: &Backend,
         mut log: LogWriter,
         notices: &mut dyn Notices,
     ) -> Result<Outcome, RunError> {
@@ -110,19 +107,15 @@ impl Prepared {
         let cgroup = Cgroup::create(session)?;
         let (streams, stdio) = Streams::new()?;
         let plan = self.plan(request, session, environment, &state, &cgroup, streams.terminal());
-        let mut container = Container::create(Path::new("/proc/self/exe"), plan, stdio)?;
+        let (arming, socket) = backend.arm()?;
+        let mut container = Container::create(Path::new("/proc/self/exe"), plan, stdio, socket)?;
         let Self { user, layout, policies, ready } = self;
-        log.append(SystemTime::now(), start_record(request, &user, &layout, &policies, &ready))?;
+        log.append(SystemTime::now(), start_record(request, backend, &user, &layout, &policies, &ready))?;
         log.flush()?;
-        let kernel = engine.register(SessionSpec {
-            cgroup: &cgroup.dir(),
-            init_pid: container.init_pid(),
-            mode: convert::kernel_mode(mode),
-            image: ready.compiled.image(),
-            generation: ready.set.generation,
-        })?;
+        let session = Governed { cgroup: &cgroup.dir(), init_pid: container.init_pid(), user: &user, mode, ready: &ready };
+        let guard = arming.register(&session)?;
         let (alarm, alarm_end) = UnixStream::pair().map_err(RunError::system("create a socket"))?;
-        let recorder = Recorder::start(kernel, log, ready, mode, alarm_end)?;
+        let recorder = Recorder::start(guard, log, ready, mode, alarm_end)?;
 
         let ended = {
             let mut reloads = Reloads { policies: &policies, layout: &layout, recorder: &recorder, generation: 1 };
@@ -172,6 +165,7 @@ impl Prepared {
             argv: request.command.iter().map(|word| word.as_bytes().to_vec()).collect(),
             env,
             terminal,
+            supervisor: None,
         }
     }
 }
@@ -245,11 +239,18 @@ fn enforce_hint(request: &RunRequest) -> String {
     format!("leash run {options}-- {}", command.join(" "))
 }
 
-fn start_record(request: &RunRequest, user: &Identity, layout: &Layout, policies: &Policies, ready: &Ready) -> Body {
+fn start_record(
+    request: &RunRequest,
+    backend: &Backend,
+    user: &Identity,
+    layout: &Layout,
+    policies: &Policies,
+    ready: &Ready,
+) -> Body {
     let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned());
     Body::SessionStart(Box::new(SessionStart {
         leash: env!("CARGO_PKG_VERSION").to_owned(),
-        backend: BACKEND.to_owned(),
+        backend: backend.name().to_owned(),
         kernel: kernel.unwrap_or_default(),
         mode: request.mode.into(),
         command: request.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),

@@ -24,6 +24,14 @@ pub enum EnforceError {
         /// Why.
         source: io::Error,
     },
+    /// The supervisor can't do its work.
+    #[error("the supervisor couldn't {action}: {source}")]
+    Supervise {
+        /// What was attempted, as an infinitive.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
     /// The kernel's type information is damaged or of an unknown form.
     #[error("the kernel's type information (/sys/kernel/btf/vmlinux) can't be read: {0}")]
     Btf(&'static str),

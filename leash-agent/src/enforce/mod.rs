@@ -1,6 +1,7 @@
-//! Backends: they install a compiled policy for a session and deliver what the kernel decided.
+//! Backends: they install a compiled policy for a session and deliver what was decided.
 //!
-//! There is one, `bpf-lsm`. [`Engine`] is the machine's set of loaded programs, [`Session`] one governed cgroup with its policy.
+//! `bpf-lsm`: [`Engine`] is the machine's set of loaded programs, [`Session`] one governed cgroup with its policy. `supervised`: see
+//! [`supervised`]. Once a session is registered, both are a [`Guard`].
 //! This room knows maps, programs and records; it knows neither Cedar nor the log.
 
 pub mod bench;
@@ -8,11 +9,13 @@ mod btf;
 mod cgroup;
 mod error;
 mod event;
+mod guard;
 mod install;
 mod layout;
 mod owner;
 mod ring;
 mod session;
+pub mod supervised;
 mod sys;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use cgroup::sees_the_whole_tree;
 pub use error::EnforceError;
 pub use event::{Cause, Event, EventResource, Mode};
+pub use guard::Guard;
 pub use leash_common::kind::{Kind, Protocol};
 pub use session::{Counts, Session, SessionSpec, Totals};
 

@@ -46,15 +46,19 @@ pub struct Container {
 
 impl Container {
     /// Creates the container. `program` is this binary (`/proc/self/exe`); it must understand the launcher's subcommand. Call it
-    /// from a thread that outlives the session, because the launcher dies with that thread.
-    pub fn create(program: &Path, plan: Plan, stdio: Stdio3) -> Result<Self, SandboxError> {
+    /// from a thread that outlives the session, because the launcher dies with that thread. Over `supervisor` the command's process
+    /// sends the descriptor that its supervised calls arrive on.
+    pub fn create(program: &Path, mut plan: Plan, stdio: Stdio3, supervisor: Option<UnixStream>) -> Result<Self, SandboxError> {
         let (ours, theirs) = UnixStream::pair().map_err(|source| SandboxError::System { action: "create a socket", source })?;
         let console = plan.state_dir.join("console.sock");
         let listener = match plan.terminal {
             true => Some(UnixListener::bind(&console).map_err(SandboxError::path("create", &console))?),
             false => None,
         };
-        fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).map_err(SandboxError::system("share a socket"))?;
+        for socket in [Some(&theirs), supervisor.as_ref()].into_iter().flatten() {
+            fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).map_err(SandboxError::system("share a socket"))?;
+        }
+        plan.supervisor = supervisor.as_ref().map(AsRawFd::as_raw_fd);
         let pass = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::inherit, Stdio::from);
         let launcher = Command::new(program)
             .arg(SUBCOMMAND)
@@ -64,7 +68,7 @@ impl Container {
             .stderr(pass(stdio.stderr))
             .spawn()
             .map_err(SandboxError::path("start the launcher", program))?;
-        drop(theirs);
+        drop((theirs, supervisor));
         let clone = ours.try_clone().map_err(|source| SandboxError::System { action: "share a socket", source })?;
         let mut container = Self { launcher, orders: ours, reports: BufReader::new(clone), init_pid: 0, console: None };
         container.order(&Order::Create(Box::new(plan)))?;

@@ -22,16 +22,16 @@ const CLONE_NAMESPACES: u32 = (libc::CLONE_NEWNS
 const PERSONALITIES: [u32; 5] = [0, 0x0008, 0x0002_0000, 0x0002_0008, 0xffff_ffff];
 
 /// Offsets in `struct seccomp_data`, linux/seccomp.h, little-endian.
-mod offset {
-    pub(super) const NUMBER: u32 = 0;
-    pub(super) const ARCH: u32 = 4;
+pub(super) mod offset {
+    pub(in crate::sandbox) const NUMBER: u32 = 0;
+    pub(in crate::sandbox) const ARCH: u32 = 4;
     /// Lower half of argument `n`.
-    pub(super) const fn argument(n: u32) -> u32 {
+    pub(in crate::sandbox) const fn argument(n: u32) -> u32 {
         16 + 8 * n
     }
 }
 
-const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+pub(super) const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
 const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 
@@ -100,19 +100,19 @@ fn rule_body(rule: &Rule) -> Vec<libc::sock_filter> {
     body
 }
 
-fn statement(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+pub(super) fn statement(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt, jf, k }
 }
 
-fn load(offset: u32) -> libc::sock_filter {
+pub(super) fn load(offset: u32) -> libc::sock_filter {
     statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0)
 }
 
-fn jump_equal(value: u32, jt: u8, jf: u8) -> libc::sock_filter {
+pub(super) fn jump_equal(value: u32, jt: u8, jf: u8) -> libc::sock_filter {
     statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, value, jt, jf)
 }
 
-fn give(action: u32) -> libc::sock_filter {
+pub(super) fn give(action: u32) -> libc::sock_filter {
     statement(libc::BPF_RET | libc::BPF_K, action, 0, 0)
 }
 
@@ -126,19 +126,24 @@ pub(super) fn install() -> Result<(), Errno> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    /// Runs the program as the kernel would.
+    pub(in crate::sandbox) const ARCH_X86_64: u32 = super::ARCH_X86_64;
+
     fn run(arch: u32, number: u32, arguments: [u64; 2]) -> u32 {
+        run_program(&program(), arch, number, &arguments)
+    }
+
+    /// Runs a program as the kernel would.
+    pub(in crate::sandbox) fn run_program(code: &[libc::sock_filter], arch: u32, number: u32, arguments: &[u64]) -> u32 {
         let mut data = Vec::new();
         data.extend(number.to_le_bytes());
         data.extend(arch.to_le_bytes());
         data.extend([0; 8]);
-        for argument in arguments {
-            data.extend(argument.to_le_bytes());
+        for index in 0..6 {
+            data.extend(arguments.get(index).copied().unwrap_or_default().to_le_bytes());
         }
-        let code = program();
         let (mut at, mut accumulator) = (0, 0u32);
         loop {
             let step = code[at];

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::exit;
@@ -21,7 +21,7 @@ use nix::sys::stat::fstat;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdout, execve, fork, pipe2, setsid};
 
-use super::filter;
+use super::{filter, notify};
 
 /// Exit status when Leash itself failed.
 pub const EXIT_LEASH: i32 = 125;
@@ -39,6 +39,8 @@ pub(super) struct Init {
     pub env: Vec<Vec<u8>>,
     /// Whether stdin is the session's own terminal.
     pub terminal: bool,
+    /// See [`Plan::supervisor`](super::plan::Plan::supervisor).
+    pub supervisor: Option<i32>,
 }
 
 impl Executor for Init {
@@ -132,6 +134,13 @@ impl Init {
         }
         if let Err(errno) = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None) {
             return errno;
+        }
+        if let Some(socket) = self.supervisor {
+            // SAFETY: the launcher was started with this descriptor open, and nothing in between closes it.
+            let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+            if let Err(errno) = notify::install(socket) {
+                return errno;
+            }
         }
         let Some(name) = argv.first() else { return Errno::ENOENT };
         let mut denied = None;

@@ -14,6 +14,7 @@ mod filter;
 mod init;
 pub mod launcher;
 mod mounts;
+mod notify;
 pub mod plan;
 pub mod relay;
 mod root;

@@ -32,6 +32,9 @@ pub struct Plan {
     pub env: Vec<Vec<u8>>,
     /// Whether the command gets a terminal of its own, whose master end goes to `console.sock` in `state_dir`.
     pub terminal: bool,
+    /// Descriptor of the launcher, a socket over which the command's process sends the descriptor that its supervised calls arrive
+    /// on. `None` where the kernel decides by itself.
+    pub supervisor: Option<i32>,
 }
 
 /// One path of the host that is bound at the same path in the container. Never at another: the kernel side relies on every

@@ -159,6 +159,7 @@ mod tests {
             argv: vec![b"true".to_vec()],
             env: Vec::new(),
             terminal: false,
+            supervisor: None,
         };
         build(&plan, Path::new("/run/leash/s1/root")).unwrap()
     }

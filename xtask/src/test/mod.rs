@@ -5,6 +5,7 @@
 
 mod machine;
 mod suite;
+mod supervised;
 mod tally;
 
 use std::process::{Command, ExitCode, Stdio};
@@ -59,7 +60,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     ebpf::build()?;
     build::release()?;
     let suites = suite::build()?;
+    let (supervised, suites): (Vec<Suite>, Vec<Suite>) = suites.into_iter().partition(Suite::is_supervised);
     let (mut in_machines, here): (Vec<Suite>, Vec<Suite>) = suites.into_iter().partition(Suite::needs_kernel);
+    let twice = in_machines.iter().chain(&supervised).filter(|suite| suite.is_for_supervised()).cloned().collect::<Vec<_>>();
     in_machines.retain(|suite| suite.name.contains(&args.suite));
     if let Some(filter) = &args.filter {
         let kept: Result<Vec<bool>> = in_machines.iter().map(|suite| suite.has_test(filter)).collect();
@@ -73,6 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut results = Vec::new();
     if !args.kernel_only {
         results.push(("this machine".to_owned(), run_here(&here)?));
+        results.push(("this machine, supervised".to_owned(), supervised::run(&twice)?));
     }
     results.extend(machine::run(args, &in_machines));
     Ok(report(&results))

@@ -10,11 +10,15 @@ use crate::{build, process};
 
 /// Suites that need root and BPF LSM are named so.
 const KERNEL_PREFIX: &str = "kernel_";
+/// Suites of the supervised backend are named so. They need root, and run on this machine's own kernel.
+const SUPERVISED_PREFIX: &str = "supervised_";
+/// Suites for the kernel that are about something else than a backend's decisions, or too long to be run twice.
+const ONE_BACKEND: [&str; 2] = ["kernel_agents", "kernel_sandbox"];
 /// What they are built with; a plain `cargo test` leaves them out.
 const KERNEL_FEATURE: &str = "leash-tests/kernel";
 
 /// One test program.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Suite {
     pub(super) name: String,
     pub(super) program: PathBuf,
@@ -25,6 +29,16 @@ pub(super) struct Suite {
 impl Suite {
     pub(super) fn needs_kernel(&self) -> bool {
         self.name.starts_with(KERNEL_PREFIX)
+    }
+
+    /// Whether the supervised backend must pass it.
+    pub(super) fn is_for_supervised(&self) -> bool {
+        self.is_supervised() || self.needs_kernel() && !ONE_BACKEND.contains(&self.name.as_str())
+    }
+
+    /// Whether it is for the supervised backend only.
+    pub(super) fn is_supervised(&self) -> bool {
+        self.name.starts_with(SUPERVISED_PREFIX)
     }
 
     /// Whether it has a test whose name contains `filter`.

@@ -14,7 +14,7 @@ pub(crate) fn operate(operation: &str, w: &Words, context: &mut Context) -> Opti
         "wait-file" => wait_file(w),
         "race" => race(w, context),
         "opens" => opens(w, context),
-        "watch" => watch(w, context),
+        "keep-opening" => keep_opening(w, context),
         _ => return None,
     })
 }
@@ -53,6 +53,11 @@ fn race(w: &Words, context: &mut Context) -> Answer {
             std::process::exit(0);
         }
     };
+    // A fast reader would be done before the first swap.
+    let end = Instant::now() + Duration::from_secs(60);
+    while std::fs::read_link(&link).is_ok_and(|target| target == decoy) && Instant::now() < end {
+        std::thread::yield_now();
+    }
     let mut path = link;
     path.push(os(w.bytes(4)));
     let (mut won, mut denied, mut decoys) = (false, 0, 0);
@@ -117,8 +122,8 @@ fn opens(w: &Words, context: &mut Context) -> Answer {
     Ok(0)
 }
 
-/// `watch STOP SECONDS PATH…`: opens each path in turn until STOP exists. The data is JSON: for each path, runs of equal errnos.
-fn watch(w: &Words, context: &mut Context) -> Answer {
+/// `keep-opening STOP SECONDS PATH…`: opens each path in turn until STOP exists. The data is JSON: for each path, runs of equal errnos.
+fn keep_opening(w: &Words, context: &mut Context) -> Answer {
     let paths = w.from(2);
     let mut seen: Vec<Vec<(i32, u64)>> = vec![Vec::new(); paths.len()];
     let end = Instant::now() + Duration::from_secs(w.int(1) as u64);

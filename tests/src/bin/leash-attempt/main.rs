@@ -13,6 +13,7 @@ mod kernel;
 mod loops;
 mod net;
 mod script;
+mod swap;
 mod sys;
 
 use leash_tests::attempt::{Attempt, Outcome};

@@ -4,7 +4,7 @@
 //! byte, `''` is the empty word, and a leading `?` lets a statement fail (its answer is then the negative errno).
 
 use crate::sys::{Answer, Fail};
-use crate::{exec, files, kernel, loops, net};
+use crate::{exec, files, kernel, loops, net, swap};
 use leash_tests::attempt::{Attempt, Outcome};
 use std::collections::BTreeMap;
 
@@ -77,6 +77,7 @@ fn operate(operation: &str, words: &Words, context: &mut Context) -> Answer {
         .or_else(|| net::operate(operation, words, context))
         .or_else(|| kernel::operate(operation, words))
         .or_else(|| loops::operate(operation, words, context))
+        .or_else(|| swap::operate(operation, words, context))
         .unwrap_or_else(|| panic!("no operation `{operation}`"))
 }
 

@@ -1,0 +1,93 @@
+//! Which backend decides, and what each needs to begin.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::policies::Ready;
+use super::{BackendChoice, Notices, Required, RunError, convert};
+use crate::audit::record::Mode;
+use crate::enforce::supervised::{self, Supervised, SupervisedSpec, User};
+use crate::enforce::{Engine, Guard, SessionSpec};
+use crate::sandbox::plan::Identity;
+
+/// The backend of a session.
+pub(super) enum Backend {
+    BpfLsm(Engine),
+    Supervised,
+}
+
+/// What a backend is told of a session whose container was created.
+pub(super) struct Governed<'a> {
+    pub(super) cgroup: &'a Path,
+    pub(super) init_pid: u32,
+    pub(super) user: &'a Identity,
+    pub(super) mode: Mode,
+    pub(super) ready: &'a Ready,
+}
+
+/// A backend that waits for its session's container.
+pub(super) enum Arming<'a> {
+    BpfLsm(&'a Engine),
+    Supervised(UnixStream),
+}
+
+impl Backend {
+    /// Takes the one that was asked for; by itself, the strongest that there is, and says so where that is a weaker one.
+    pub(super) fn choose(choice: BackendChoice, required: Option<Required>, notices: &mut dyn Notices) -> Result<Self, RunError> {
+        let weaker = match choice {
+            BackendChoice::Supervised => None,
+            BackendChoice::BpfLsm => return Ok(Self::BpfLsm(Engine::open()?)),
+            BackendChoice::Auto => match Engine::open() {
+                Ok(engine) => return Ok(Self::BpfLsm(engine)),
+                Err(error) => Some(error),
+            },
+        };
+        if required == Some(Required::BpfLsm) {
+            return Err(weaker.map_or(RunError::Weaker, RunError::Enforce));
+        }
+        supervised::available()?;
+        if let Some(error) = weaker {
+            notices.info(&format!("backend supervised, because bpf-lsm can't be had here ({error}); `leash doctor` says more"));
+        }
+        Ok(Self::Supervised)
+    }
+
+    /// As the log names it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::BpfLsm(_) => "bpf-lsm",
+            Self::Supervised => "supervised",
+        }
+    }
+
+    /// Makes ready for one session; what its container must be given.
+    pub(super) fn arm(&self) -> Result<(Arming<'_>, Option<UnixStream>), RunError> {
+        match self {
+            Self::BpfLsm(engine) => Ok((Arming::BpfLsm(engine), None)),
+            Self::Supervised => {
+                let (ours, theirs) = UnixStream::pair().map_err(RunError::system("create a socket"))?;
+                Ok((Arming::Supervised(ours), Some(theirs)))
+            }
+        }
+    }
+}
+
+impl Arming<'_> {
+    /// Installs the policy. Nothing of the command has run.
+    pub(super) fn register(self, session: &Governed<'_>) -> Result<Guard, RunError> {
+        let (image, generation) = (session.ready.compiled.image(), session.ready.set.generation);
+        let mode = convert::kernel_mode(session.mode);
+        match self {
+            Self::BpfLsm(engine) => {
+                let spec = SessionSpec { cgroup: session.cgroup, init_pid: session.init_pid, mode, image, generation };
+                Ok(Guard::BpfLsm(Box::new(engine.register(spec)?)))
+            }
+            Self::Supervised(socket) => {
+                let Identity { uid, gid, groups, .. } = session.user.clone();
+                let user = User { uid, gid, groups };
+                let spec = SupervisedSpec { init_pid: session.init_pid, user, socket, mode, image, generation };
+                Ok(Guard::Supervised(Supervised::register(spec)?))
+            }
+        }
+    }
+}

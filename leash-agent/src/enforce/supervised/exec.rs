@@ -1,0 +1,193 @@
+//! Programs: exec, and memory that becomes executable.
+//!
+//! An exec can't be performed for another process, so the kernel performs it, after the decision, from a path that another thread
+//! may have changed meanwhile. Therefore the program is looked at again when it has been loaded and before its first instruction:
+//! if it isn't what was decided on and isn't permitted either, it is killed. The supervisor traces the thread for just so long.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use leash_common::kind::Kind;
+use nix::errno::Errno;
+use nix::libc;
+
+use super::desk::{Answer, Ask, Desk};
+use super::name::{Name, number};
+use super::place::insist;
+use super::resolve::{self, Path};
+use super::sys::{self, Result, Status};
+use super::{task, trace, worker};
+
+/// Scripts that may be the interpreter of a script (`BINPRM` recursion of the kernel, exec.c).
+const MAX_DEPTH: usize = 5;
+/// Bytes of a file that the kernel looks at (`BINPRM_BUF_SIZE`).
+const HEAD: usize = 256;
+/// Type of the program header that names the loader, and where an ELF header says that they are (elf.h, 64 bits).
+const PT_INTERP: u32 = 3;
+
+/// A program that is to be started.
+struct Program {
+    object: OwnedFd,
+    status: Status,
+    name: Name,
+}
+
+/// `execve`, `execveat`
+pub(super) fn exec(desk: &Desk<'_>, dir: i32, at: usize, flags: i32) -> Result<Answer> {
+    if flags & !(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let path = Path { dir, text: desk.task.path(desk.word(at))? };
+    desk.confirm()?;
+    let object = if path.text.is_empty() && flags & libc::AT_EMPTY_PATH != 0 {
+        desk.task.base(dir)?
+    } else {
+        resolve::object(&desk.task, &path, flags & libc::AT_SYMLINK_NOFOLLOW == 0, 0)?
+    };
+    let mut program = look(desk, object)?;
+    // The first program of a session has no other that starts it.
+    let first = desk.shared.tasks.nothing_runs();
+    let exe = if first { program.name.bytes().to_vec() } else { desk.task.exe.clone() };
+    let ask = |program: &Program| desk.judge_as(&exe, &[Ask::name(Kind::ProcessExec, &program.name)]);
+    ask(&program)?;
+    for _ in 0..MAX_DEPTH {
+        let Some(interpreter) = script_interpreter(&program.object) else { break };
+        let path = Path { dir: libc::AT_FDCWD, text: interpreter };
+        program = look(desk, resolve::object(&desk.task, &path, true, 0)?)?;
+        ask(&program)?;
+    }
+    // From the commit on it is the new program that maps its own file and its loader.
+    let mut parts = vec![program.name.clone()];
+    if let Some(loader) = loader(&program.object) {
+        let path = Path { dir: libc::AT_FDCWD, text: loader };
+        if let Ok(object) = resolve::object(&desk.task, &path, true, 0) {
+            parts.push(look(desk, object)?.name);
+        }
+    }
+    let asks: Vec<Ask> = parts.iter().map(|part| Ask::name(Kind::ProcessExec, part)).collect();
+    desk.judge_as(program.name.bytes(), &asks)?;
+    worker::will_block(desk.shared)?;
+    let started = trace::through_exec(
+        desk.task.tid,
+        || sys::let_pass(desk.shared.listener.as_fd(), desk.call.id),
+        |tgid| verify(desk, &exe, &program, &parts, tgid),
+    );
+    match started {
+        Ok(()) => Ok(Answer::Given),
+        // It was never let pass.
+        Err(trace::Failure::Before(errno)) => Err(errno),
+        Err(trace::Failure::After(errno)) => {
+            tracing::warn!("the start of a program could not be watched to its end: {errno}");
+            Ok(Answer::Given)
+        }
+    }
+}
+
+/// What can be started at all.
+fn look(desk: &Desk<'_>, object: OwnedFd) -> Result<Program> {
+    let status = sys::status(object.as_raw_fd(), c"")?;
+    match status.kind() {
+        libc::S_IFLNK => return Err(Errno::ELOOP),
+        libc::S_IFREG => {}
+        _ => return Err(Errno::EACCES),
+    }
+    let flags = libc::AT_EMPTY_PATH | libc::AT_EACCESS;
+    // SAFETY: the path outlives the call.
+    sys::check(unsafe { libc::syscall(libc::SYS_faccessat2, object.as_raw_fd(), c"".as_ptr(), libc::X_OK, flags) })?;
+    let name = desk.name(&object, &status)?;
+    Ok(Program { object, status, name })
+}
+
+/// The first bytes of a program. One that its user may not read tells nothing; the check of what was started remains.
+fn head(object: &OwnedFd) -> Option<(File, Vec<u8>)> {
+    let file = File::from(sys::open(libc::AT_FDCWD, &number(object).ok()?, libc::O_RDONLY | libc::O_NOCTTY, 0, 0).ok()?);
+    let mut bytes = vec![0; HEAD];
+    let length = file.read_at(&mut bytes, 0).ok()?;
+    bytes.truncate(length);
+    Some((file, bytes))
+}
+
+/// The interpreter that a script names.
+fn script_interpreter(object: &OwnedFd) -> Option<CString> {
+    let (_, bytes) = head(object)?;
+    let line = bytes.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
+    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
+    let word = line.split(|byte| blank(byte) || *byte == 0).find(|word| !word.is_empty())?;
+    CString::new(word).ok()
+}
+
+/// The loader that an ELF program names.
+fn loader(object: &OwnedFd) -> Option<CString> {
+    let (file, bytes) = head(object)?;
+    if !bytes.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let number = |bytes: &[u8], at: usize, length: usize| -> Option<u64> {
+        let part = bytes.get(at..at.checked_add(length)?)?;
+        Some(part.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+    };
+    let (table, size, count) = (number(&bytes, 32, 8)?, number(&bytes, 54, 2)?, number(&bytes, 56, 2)?);
+    let mut entry = vec![0; 56];
+    for index in 0..count {
+        file.read_exact_at(&mut entry, table.checked_add(index.checked_mul(size)?)?).ok()?;
+        if number(&entry, 0, 4)? as u32 == PT_INTERP {
+            let mut text = vec![0; usize::try_from(number(&entry, 32, 8)?).ok()?.min(libc::PATH_MAX as usize)];
+            file.read_exact_at(&mut text, number(&entry, 8, 8)?).ok()?;
+            return CString::from_vec_with_nul(text).ok();
+        }
+    }
+    None
+}
+
+/// Called when process `tgid` has become another program and hasn't run an instruction of it. Whether it may: its file, and all that
+/// the kernel mapped for it, must be what was decided on, or be permitted.
+fn verify(desk: &Desk<'_>, exe: &[u8], expected: &Program, parts: &[Name], tgid: u32) -> bool {
+    let look = || -> Result<(Status, Name, Vec<Name>)> {
+        let dir = desk.shared.tasks.directory(tgid)?;
+        let file = insist(|| sys::open(dir.as_raw_fd(), c"exe", libc::O_PATH, 0, 0))?;
+        let status = sys::status(file.as_raw_fd(), c"")?;
+        let same = status.same(&expected.status) && status.mount == expected.status.mount;
+        let name = if same { expected.name.clone() } else { desk.name(&file, &status)? };
+        Ok((status, name, task::mapped_files(dir.as_fd(), 0, u64::MAX)?))
+    };
+    let Ok((status, name, mapped)) = look() else { return desk.only_records() };
+    let mut permitted = status.same(&expected.status) || desk.judge_as(exe, &[Ask::name(Kind::ProcessExec, &name)]).is_ok();
+    for file in &mapped {
+        let known = parts.iter().any(|part| part.bytes() == file.bytes());
+        permitted &= known || desk.judge_as(name.bytes(), &[Ask::name(Kind::ProcessExec, file)]).is_ok();
+    }
+    if permitted {
+        desk.shared.tasks.became(tgid, &status, name.bytes());
+    }
+    permitted
+}
+
+/// `mmap` of a file into executable memory. Which file the descriptor names can change between the answer and the mapping; but
+/// whoever can do that can as well copy the file's bytes into memory of its own, which no policy speaks of.
+pub(super) fn map(desk: &Desk<'_>) -> Result<Answer> {
+    let Ok(object) = desk.task.descriptor_place(desk.int(4)) else { return Ok(Answer::Continue) };
+    desk.confirm()?;
+    ask_mapping(desk, &object)
+}
+
+fn ask_mapping(desk: &Desk<'_>, object: &OwnedFd) -> Result<Answer> {
+    let status = sys::status(object.as_raw_fd(), c"")?;
+    match desk.name(object, &status)? {
+        Name::Anonymous => {}
+        name => desk.judge(&[Ask::name(Kind::ProcessExec, &name)])?,
+    }
+    Ok(Answer::Continue)
+}
+
+/// `mprotect` of a file's mapping.
+pub(super) fn protect(desk: &Desk<'_>) -> Result<Answer> {
+    let (from, length) = (desk.word(0), desk.word(1));
+    let Some(end) = from.checked_add(length) else { return Ok(Answer::Continue) };
+    let names = task::mapped_files(desk.task.dir.as_fd(), from, end)?;
+    desk.confirm()?;
+    let asks: Vec<Ask> = names.iter().map(|name| Ask::name(Kind::ProcessExec, name)).collect();
+    desk.judge(&asks)?;
+    Ok(Answer::Continue)
+}

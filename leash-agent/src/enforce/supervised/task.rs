@@ -1,0 +1,282 @@
+//! Who calls: the thread, its process, and the program that the process runs.
+//!
+//! The program is what the kernel says it is (`/proc/PID/exe`, which nothing in a session can change), under the path that it had when
+//! it was started. A program that was renamed since keeps that path; one whose start was never seen is not known, and what it asks
+//! is denied.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use leash_common::event::Cause;
+use nix::errno::Errno;
+use nix::libc;
+
+use super::name::Name;
+use super::place::insist;
+use super::sys::{self, Result, Status};
+
+/// Threads that are remembered before those that ended are forgotten.
+const REMEMBERED: usize = 1024;
+
+/// A thread of the session.
+pub(super) struct Task {
+    pub(super) tid: u32,
+    pub(super) tgid: u32,
+    pub(super) ppid: u32,
+    /// Thread and process as the session numbers them.
+    pub(super) inner: (u32, u32),
+    /// Its directory in the host's `/proc`, bound to this thread and no later one of the same number.
+    pub(super) dir: OwnedFd,
+    pub(super) pidfd: OwnedFd,
+    /// Whether `pidfd` is the thread's own.
+    exact: bool,
+    /// Path of its program; empty if that isn't known.
+    pub(super) exe: Vec<u8>,
+}
+
+/// What makes a file the same file.
+type Identity = ((u32, u32), u64);
+
+#[derive(Default)]
+struct State {
+    tasks: HashMap<u32, Arc<Task>>,
+    /// Paths under which each program was started.
+    programs: HashMap<Identity, Vec<Vec<u8>>>,
+    /// How many programs were started.
+    starts: u64,
+}
+
+/// All threads that called.
+pub(super) struct Tasks {
+    proc: OwnedFd,
+    state: Mutex<State>,
+}
+
+impl Tasks {
+    /// `proc` is the host's.
+    pub(super) fn new(proc: OwnedFd) -> Self {
+        Self { proc, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread with this number. Right as long as its call still waits.
+    pub(super) fn find(&self, tid: u32) -> Result<Arc<Task>> {
+        let (known, starts) = {
+            let state = self.lock();
+            (state.tasks.get(&tid).cloned(), state.starts)
+        };
+        if let Some(task) = known.filter(|task| sys::lives(task.pidfd.as_fd())) {
+            return Ok(task);
+        }
+        let task = Arc::new(self.look_up(tid)?);
+        let mut state = self.lock();
+        // A program that was started meanwhile may have taken the number over from the thread that was looked at. And where
+        // descriptors of threads can't be had, another thread may have the number next time.
+        if state.starts == starts && task.exact {
+            if state.tasks.len() >= REMEMBERED {
+                state.tasks.retain(|_, task| sys::lives(task.pidfd.as_fd()));
+            }
+            state.tasks.insert(tid, Arc::clone(&task));
+        }
+        Ok(task)
+    }
+
+    fn look_up(&self, tid: u32) -> Result<Task> {
+        let dir = self.directory(tid)?;
+        let status = String::from_utf8_lossy(&read_all(dir.as_fd(), c"status")?).into_owned();
+        let numbers = |name: &str| -> Option<Vec<u32>> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_ascii_whitespace().map(|word| word.parse().ok()).collect()
+        };
+        let last = |name: &str| numbers(name).and_then(|numbers| numbers.last().copied()).ok_or(Errno::ESRCH);
+        let exe = self.program(dir.as_fd()).unwrap_or_default();
+        let tgid = last("Tgid:")?;
+        // Before Linux 6.9 only processes have descriptors.
+        let thread = sys::thread_descriptor(tid);
+        let exact = thread.is_ok() || tid == tgid;
+        let pidfd = thread.or_else(|_| sys::process_descriptor(tgid))?;
+        let (ppid, inner) = (last("PPid:")?, (last("NSpid:")?, last("NStgid:")?));
+        Ok(Task { tid, tgid, ppid, inner, dir, pidfd, exact, exe })
+    }
+
+    /// Path of a thread's program, if its start was seen.
+    fn program(&self, dir: BorrowedFd<'_>) -> Option<Vec<u8>> {
+        let (status, path) = program_of(dir).ok()?;
+        let state = self.lock();
+        let started = state.programs.get(&(status.device, status.inode))?;
+        match started.as_slice() {
+            [only] => Some(only.clone()),
+            several => several.iter().find(|known| **known == path).cloned(),
+        }
+    }
+
+    /// Directory of process `tgid` in the host's `/proc`.
+    pub(super) fn directory(&self, tgid: u32) -> Result<OwnedFd> {
+        let name = CString::new(tgid.to_string()).map_err(|_| Errno::EINVAL)?;
+        sys::open(self.proc.as_raw_fd(), &name, libc::O_PATH | libc::O_DIRECTORY, 0, 0)
+    }
+
+    /// Whether nothing of the session runs yet.
+    pub(super) fn nothing_runs(&self) -> bool {
+        self.lock().programs.is_empty()
+    }
+
+    /// Process `tgid` runs the program `status` from here on, which was started as `path`.
+    pub(super) fn became(&self, tgid: u32, status: &Status, path: &[u8]) {
+        let mut state = self.lock();
+        state.starts += 1;
+        let started = state.programs.entry((status.device, status.inode)).or_default();
+        if !started.iter().any(|known| known == path) {
+            started.push(path.to_vec());
+        }
+        state.tasks.retain(|_, task| task.tgid != tgid);
+    }
+}
+
+/// The program that a thread runs: the file, and its path now.
+pub(super) fn program_of(dir: BorrowedFd<'_>) -> Result<(Status, Vec<u8>)> {
+    let exe = insist(|| sys::open(dir.as_raw_fd(), c"exe", libc::O_PATH, 0, 0))?;
+    let status = sys::status(exe.as_raw_fd(), c"")?;
+    let path = insist(|| sys::read_link(dir.as_raw_fd(), c"exe"))?;
+    Ok((status, path))
+}
+
+/// A small file of `/proc`.
+pub(super) fn read_all(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let file = insist(|| sys::open(dir.as_raw_fd(), name, libc::O_RDONLY, 0, 0))?;
+    let mut text = Vec::new();
+    std::fs::File::from(file)
+        .read_to_end(&mut text)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    Ok(text)
+}
+
+impl Task {
+    /// Whether a signal waits for it that it handles and doesn't block.
+    pub(super) fn has_signal(&self) -> Result<bool> {
+        let status = String::from_utf8_lossy(&read_all(self.dir.as_fd(), c"status")?).into_owned();
+        let set = |name: &str| {
+            let word = status.lines().find_map(|line| line.strip_prefix(name)).ok_or(Errno::ESRCH)?;
+            u64::from_str_radix(word.trim(), 16).map_err(|_| Errno::ESRCH)
+        };
+        Ok((set("SigPnd:")? | set("ShdPnd:")?) & !set("SigBlk:")? & set("SigCgt:")? != 0)
+    }
+
+    /// The thread's mask for new files.
+    pub(super) fn umask(&self) -> Result<u32> {
+        let status = String::from_utf8_lossy(&read_all(self.dir.as_fd(), c"status")?).into_owned();
+        let mask = status.lines().find_map(|line| line.strip_prefix("Umask:")).ok_or(Errno::ESRCH)?;
+        u32::from_str_radix(mask.trim(), 8).map_err(|_| Errno::ESRCH)
+    }
+
+    /// What one of its descriptors refers to, as a place (`O_PATH`).
+    pub(super) fn descriptor_place(&self, fd: i32) -> Result<OwnedFd> {
+        let name = CString::new(format!("fd/{fd}")).map_err(|_| Errno::EINVAL)?;
+        insist(|| sys::open(self.dir.as_raw_fd(), &name, libc::O_PATH, 0, 0)).map_err(|errno| match errno {
+            Errno::ENOENT => Errno::EBADF,
+            other => other,
+        })
+    }
+
+    /// One of its descriptors, shared.
+    pub(super) fn descriptor(&self, fd: i32) -> Result<OwnedFd> {
+        insist(|| sys::descriptor_of(self.pidfd.as_fd(), fd))
+    }
+
+    /// Where a relative path starts.
+    pub(super) fn base(&self, fd: i32) -> Result<OwnedFd> {
+        if fd == libc::AT_FDCWD {
+            return insist(|| sys::open(self.dir.as_raw_fd(), c"cwd", libc::O_PATH | libc::O_DIRECTORY, 0, 0));
+        }
+        self.descriptor_place(fd)
+    }
+
+    /// Reads exactly `length` bytes of its memory.
+    pub(super) fn bytes(&self, address: u64, length: usize) -> Result<Vec<u8>> {
+        let read = insist(|| {
+            let mut buffer = vec![0; length];
+            sys::read_memory(self.tid, address, &mut buffer).map(|read| (read, buffer))
+        });
+        let (read, buffer) = read.map_err(fault)?;
+        if read < length { Err(Errno::EFAULT) } else { Ok(buffer) }
+    }
+
+    /// Reads a path: up to `PATH_MAX` bytes with the terminator.
+    pub(super) fn path(&self, address: u64) -> Result<CString> {
+        let text = self.string(address, libc::PATH_MAX as usize)?;
+        text.ok_or(Errno::ENAMETOOLONG)
+    }
+
+    /// Reads a string of at most `limit` bytes with its terminator; `None` if it is longer.
+    pub(super) fn string(&self, address: u64, limit: usize) -> Result<Option<CString>> {
+        const PAGE: u64 = 4096;
+        let mut text = Vec::with_capacity(256);
+        while text.len() < limit {
+            let at = address.checked_add(text.len() as u64).ok_or(Errno::EFAULT)?;
+            // Never beyond the page: the next one may not be there.
+            let room = ((PAGE - at % PAGE) as usize).min(limit - text.len());
+            let part = insist(|| {
+                let mut buffer = vec![0; room];
+                let length = sys::read_memory(self.tid, at, &mut buffer)?;
+                buffer.truncate(length);
+                Ok(buffer)
+            });
+            let part = part.map_err(fault)?;
+            if part.is_empty() {
+                return Err(Errno::EFAULT);
+            }
+            if let Some(end) = part.iter().position(|&byte| byte == 0) {
+                text.extend(part.into_iter().take(end));
+                return CString::new(text).map(Some).map_err(|_| Errno::EFAULT);
+            }
+            text.extend(part);
+        }
+        Ok(None)
+    }
+}
+
+/// The session's number of the process with this directory in `/proc`; 0 for one that is outside.
+pub(super) fn inner_number(dir: BorrowedFd<'_>) -> Result<u32> {
+    let status = String::from_utf8_lossy(&read_all(dir, c"status")?).into_owned();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).ok_or(Errno::ESRCH)?;
+    let inner = numbers.split_ascii_whitespace().skip(1).last();
+    Ok(inner.and_then(|number| number.parse().ok()).unwrap_or(0))
+}
+
+/// Names of the files that memory between two addresses shows, of the process with this directory in `/proc`.
+pub(super) fn mapped_files(dir: BorrowedFd<'_>, from: u64, end: u64) -> Result<Vec<Name>> {
+    let table = read_all(dir, c"maps")?;
+    let mut names: Vec<Name> = table.split(|&byte| byte == b'\n').filter_map(|line| mapped_file(line, from, end)).collect();
+    names.dedup_by(|one, other| one.bytes() == other.bytes());
+    Ok(names)
+}
+
+/// `FROM-END PERMISSIONS OFFSET DEVICE INODE PATH`, proc_pid_maps(5): the file, if it is one and lies in the range.
+fn mapped_file(line: &[u8], from: u64, end: u64) -> Option<Name> {
+    let mut fields = line.splitn(6, |&byte| byte == b' ');
+    let range = std::str::from_utf8(fields.next()?).ok()?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (u64::from_str_radix(first, 16).ok()?, u64::from_str_radix(last, 16).ok()?);
+    if last <= from || first >= end {
+        return None;
+    }
+    let path = fields.nth(4)?;
+    let path = path.get(path.iter().position(|&byte| byte == b'/')?..)?;
+    // Memory that several processes share looks like a file that was deleted.
+    let unnamed: [&[u8]; 3] = [b"/memfd:", b"/dev/zero (deleted)", b"/SYSV"];
+    if unnamed.iter().any(|start| path.starts_with(start)) {
+        return Some(Name::Without(Cause::Unreachable, path.to_vec()));
+    }
+    Some(Name::Path(path.strip_suffix(b" (deleted)").unwrap_or(path).to_vec()))
+}
+
+/// What a call with a bad pointer returns.
+fn fault(errno: Errno) -> Errno {
+    if errno == Errno::ESRCH { errno } else { Errno::EFAULT }
+}

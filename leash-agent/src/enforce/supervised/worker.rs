@@ -1,0 +1,152 @@
+//! The threads that answer calls.
+//!
+//! Each takes a call, answers it, and takes the next. There is always one that waits: before a thread does what may take long (opening
+//! a pipe that nobody writes to, connecting, watching an exec), it sees to it that another takes its place.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Pid, gettid};
+
+use super::blocked::Blocked;
+use super::desk::{Answer, Desk};
+use super::journal::Journal;
+use super::name::Mounts;
+use super::policy::Policy;
+use super::sys::{self, Call, Result};
+use super::task::Tasks;
+use super::{calls, place};
+
+/// Threads at the same time: so many calls of a session may wait for something.
+const MAX_THREADS: usize = 1024;
+/// Threads that wait for a call at the same time; those beyond it end.
+const MAX_IDLE: usize = 4;
+
+/// What all threads of one session share.
+pub(super) struct Shared {
+    pub(super) listener: OwnedFd,
+    /// `/proc/self/fd` of the host: where each thread stands, so that a number is the path of a descriptor.
+    pub(super) descriptors: OwnedFd,
+    pub(super) tasks: Tasks,
+    pub(super) mounts: Mounts,
+    pub(super) journal: Arc<Journal>,
+    pub(super) policy: Arc<RwLock<Arc<Policy>>>,
+    pub(super) uid: u32,
+    /// Held from the decision on a change of names to the change: nobody in the session can come between them.
+    pub(super) names: Mutex<()>,
+    pub(super) idle: AtomicUsize,
+    pub(super) stopping: Arc<AtomicBool>,
+    pub(super) threads: Arc<Mutex<Vec<Pid>>>,
+    /// Calls that wait for something.
+    pub(super) blocked: Blocked,
+    /// For threads that start others.
+    pub(super) myself: Weak<Shared>,
+}
+
+impl Shared {
+    /// See [`Shared::names`].
+    pub(super) fn hold_names(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts one more thread. It inherits the caller's namespaces and credentials.
+pub(super) fn start(shared: &Arc<Shared>) -> Result<()> {
+    let shared = Arc::clone(shared);
+    let thread = std::thread::Builder::new().name("supervisor".into()).spawn(move || {
+        let own = gettid();
+        let list = Arc::clone(&shared.threads);
+        list.lock().unwrap_or_else(PoisonError::into_inner).push(own);
+        if let Err(errno) = serve(&shared) {
+            tracing::warn!("a supervisor's thread ended: {errno}");
+        }
+        list.lock().unwrap_or_else(PoisonError::into_inner).retain(|thread| *thread != own);
+    });
+    thread.map(drop).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN)))
+}
+
+fn serve(shared: &Arc<Shared>) -> Result<()> {
+    // The mask for new files and the current directory become this thread's own.
+    unshare(CloneFlags::CLONE_FS)?;
+    sys::enter(shared.descriptors.as_raw_fd())?;
+    loop {
+        if shared.idle.fetch_add(1, Ordering::SeqCst) >= MAX_IDLE {
+            shared.idle.fetch_sub(1, Ordering::SeqCst);
+            return Ok(());
+        }
+        let call = sys::receive(shared.listener.as_fd());
+        shared.idle.fetch_sub(1, Ordering::SeqCst);
+        if shared.stopping.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        match call {
+            Ok(call) => handle(shared, call),
+            Err(Errno::EINTR) => {}
+            // It was taken back; or nobody is left who could call.
+            Err(Errno::ENOENT) if !is_over(shared.listener.as_fd()) => {}
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+fn is_over(listener: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(listener, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|_| {
+        let [fd] = &fds;
+        fd.revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
+    })
+}
+
+fn handle(shared: &Arc<Shared>, call: Call) {
+    let listener = shared.listener.as_fd();
+    let answered = match shared.tasks.find(call.tid) {
+        Ok(task) => {
+            let policy = Arc::clone(&shared.policy.read().unwrap_or_else(PoisonError::into_inner));
+            let desk = Desk { shared, call, task, policy };
+            calls::answer(&desk)
+        }
+        Err(errno) => Err(errno),
+    };
+    let given = match answered {
+        Ok(Answer::Value(value)) => sys::answer(listener, call.id, value, 0),
+        Ok(Answer::Descriptor(fd, close_on_exec)) => {
+            match sys::answer_with(listener, call.id, fd.as_fd(), close_on_exec) {
+                // The caller has no room for another descriptor.
+                Err(errno) if errno != Errno::ENOENT => sys::answer(listener, call.id, 0, -(errno as i32)),
+                given => given,
+            }
+        }
+        Ok(Answer::Continue) => sys::let_pass(listener, call.id),
+        Ok(Answer::Given) => Ok(()),
+        Err(errno) => sys::answer(listener, call.id, 0, -(errno as i32)),
+    };
+    // A caller that is gone needs no answer.
+    if let Err(errno) = given
+        && errno != Errno::ENOENT
+    {
+        tracing::warn!("a call could not be answered: {errno}");
+    }
+}
+
+/// The calling thread is about to do what may take long: another one takes its place.
+pub(super) fn will_block(shared: &Shared) -> Result<()> {
+    if shared.idle.load(Ordering::SeqCst) > 0 {
+        return Ok(());
+    }
+    if shared.threads.lock().unwrap_or_else(PoisonError::into_inner).len() >= MAX_THREADS {
+        return Err(Errno::EAGAIN);
+    }
+    let shared = shared.myself.upgrade().ok_or(Errno::ESRCH)?;
+    start(&shared)
+}
+
+/// Moves the calling thread to where it can serve.
+pub(super) fn settle(proc: BorrowedFd<'_>, pid: u32, user: &place::User) -> Result<()> {
+    place::enter(proc, pid)?;
+    place::become_user(user)
+}

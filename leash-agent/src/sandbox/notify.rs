@@ -1,0 +1,301 @@
+//! The third seccomp filter, of sessions without BPF LSM: system calls that reach files, programs or addresses stop and wait for
+//! the supervisor's answer.
+//!
+//! It goes on in the command's process right before its first exec, so it holds for everything that the command ever starts, and
+//! nobody can take it off. If the supervisor is gone, the kernel answers these calls with `ENOSYS`. What the supervisor can't see
+//! through is refused here. A condition looks at values in registers only, never at memory.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+use super::filter::{ALLOW, give, jump_equal, load, offset, statement};
+
+/// `setxattrat` and `removexattrat`, in no libc yet (asm/unistd_64.h, since 6.13).
+const SYS_SETXATTRAT: i64 = 463;
+/// See [`SYS_SETXATTRAT`].
+const SYS_REMOVEXATTRAT: i64 = 466;
+/// `fchmodat2`, since 6.6.
+const SYS_FCHMODAT2: i64 = 452;
+
+const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
+const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+
+/// Calls that always wait for an answer.
+const NOTIFIED: &[i64] = &[
+    libc::SYS_openat2,
+    libc::SYS_creat,
+    libc::SYS_truncate,
+    libc::SYS_ftruncate,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_rmdir,
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_mknod,
+    libc::SYS_mknodat,
+    libc::SYS_symlink,
+    libc::SYS_symlinkat,
+    libc::SYS_link,
+    libc::SYS_linkat,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_chmod,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    SYS_FCHMODAT2,
+    libc::SYS_chown,
+    libc::SYS_fchown,
+    libc::SYS_lchown,
+    libc::SYS_fchownat,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    SYS_SETXATTRAT,
+    SYS_REMOVEXATTRAT,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_inotify_add_watch,
+];
+
+/// Refused with `EPERM`: they reach into other processes, whose programs may be granted other things, or round the supervisor.
+const REFUSED: &[i64] =
+    &[libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_pidfd_getfd, libc::SYS_mq_open];
+
+/// As if the kernel had none. `recvmmsg`: programs fall back to `recvmsg`. Landlock: the supervisor opens files on a program's behalf, so a domain that the program gave itself would not
+/// hold, and it must know.
+const ABSENT: &[i64] = &[libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule, libc::SYS_landlock_restrict_self];
+
+/// `O_PATH` opens give nothing but a place to resolve from.
+const UNLESS_PATH: [(i64, u32); 2] = [(libc::SYS_open, 1), (libc::SYS_openat, 2)];
+/// Calls that make memory executable, with the position of the protection.
+const EXECUTABLE: [(i64, u32); 2] = [(libc::SYS_mprotect, 2), (libc::SYS_pkey_mprotect, 2)];
+
+/// `FS_IOC_SETFLAGS`, `FS_IOC_SETVERSION`, `FS_IOC_FSSETXATTR` and `FS_IOC_ENABLE_VERITY` (linux/fs.h, linux/fsverity.h): attributes that
+/// any descriptor can set.
+const ATTRIBUTE_COMMANDS: [u32; 4] = [0x4008_6602, 0x4008_7602, 0x401c_5820, 0x4080_6685];
+
+/// The program.
+fn program() -> Vec<libc::sock_filter> {
+    let mut code = vec![load(offset::NUMBER)];
+    for (calls, action) in [(NOTIFIED, NOTIFY), (REFUSED, EPERM), (ABSENT, ENOSYS)] {
+        for &call in calls {
+            code.extend([jump_equal(call as u32, 0, 1), give(action)]);
+        }
+    }
+    for (call, argument) in UNLESS_PATH {
+        rule(&mut code, call, &[load(offset::argument(argument)), any_bit(libc::O_PATH as u32, 0, 1), give(ALLOW), give(NOTIFY)]);
+    }
+    for (call, argument) in EXECUTABLE {
+        rule(
+            &mut code,
+            call,
+            &[load(offset::argument(argument)), any_bit(libc::PROT_EXEC as u32, 0, 1), give(NOTIFY), give(ALLOW)],
+        );
+    }
+    rule(
+        &mut code,
+        libc::SYS_mmap,
+        &[
+            load(offset::argument(2)),
+            any_bit(libc::PROT_EXEC as u32, 1, 0),
+            give(ALLOW),
+            load(offset::argument(3)),
+            any_bit(libc::MAP_ANONYMOUS as u32, 0, 1),
+            give(ALLOW),
+            give(NOTIFY),
+        ],
+    );
+    let [flags, version, extended, verity] = ATTRIBUTE_COMMANDS;
+    rule(
+        &mut code,
+        libc::SYS_ioctl,
+        &[
+            load(offset::argument(1)),
+            jump_equal(flags, 4, 0),
+            jump_equal(version, 3, 0),
+            jump_equal(extended, 2, 0),
+            jump_equal(verity, 1, 0),
+            give(ALLOW),
+            give(NOTIFY),
+        ],
+    );
+    // Options that name a route: `IP_OPTIONS`; `IPV6_2292PKTOPTIONS`, `IPV6_FLOWLABEL_MGR`, `IPV6_RTHDR` (linux/in.h, linux/in6.h).
+    rule(
+        &mut code,
+        libc::SYS_setsockopt,
+        &[
+            load(offset::argument(1)),
+            jump_equal(libc::IPPROTO_IP as u32, 0, 4),
+            load(offset::argument(2)),
+            jump_equal(4, 0, 1),
+            give(NOTIFY),
+            give(ALLOW),
+            jump_equal(libc::IPPROTO_IPV6 as u32, 0, 5),
+            load(offset::argument(2)),
+            jump_equal(6, 2, 0),
+            jump_equal(32, 1, 0),
+            jump_equal(57, 0, 1),
+            give(NOTIFY),
+            give(ALLOW),
+        ],
+    );
+    // A datagram without an address goes where the socket is connected to.
+    rule(
+        &mut code,
+        libc::SYS_sendto,
+        &[
+            load(offset::argument(4)),
+            jump_equal(0, 1, 0),
+            give(NOTIFY),
+            load(offset::argument(4) + 4),
+            jump_equal(0, 0, 1),
+            give(ALLOW),
+            give(NOTIFY),
+        ],
+    );
+    // Unix sockets are asked by what is done with them.
+    rule(
+        &mut code,
+        libc::SYS_socket,
+        &[load(offset::argument(0)), jump_equal(libc::AF_UNIX as u32, 0, 1), give(ALLOW), give(NOTIFY)],
+    );
+    code.push(give(ALLOW));
+    code
+}
+
+/// Appends what happens on one call; the accumulator holds the number, before and after.
+fn rule(code: &mut Vec<libc::sock_filter>, call: i64, body: &[libc::sock_filter]) {
+    code.push(jump_equal(call as u32, 0, body.len() as u8));
+    code.extend_from_slice(body);
+}
+
+fn any_bit(bits: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    statement(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, bits, jt, jf)
+}
+
+/// Installs the filter on this thread and gives the descriptor on which its calls arrive to whoever holds the other end of
+/// `socket`. The thread must have no-new-privileges set, and no company.
+pub(super) fn install(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    // A core dump is a file that the kernel writes without any call.
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    let (to_sender, from_installer) = std::sync::mpsc::channel::<RawFd>();
+    std::thread::scope(|scope| {
+        // Sending a message is a call that waits for an answer, so a thread without the filter does it.
+        let sender = std::thread::Builder::new().spawn_scoped(scope, move || {
+            let listener = from_installer.recv().map_err(|_| Errno::EIO)?;
+            let descriptors = [listener];
+            let message = [ControlMessage::ScmRights(&descriptors)];
+            sendmsg::<()>(socket.as_raw_fd(), &[std::io::IoSlice::new(b"L")], &message, MsgFlags::empty(), None).map(drop)
+        });
+        let sender = sender.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN)))?;
+        let listener = listen();
+        if let Ok(listener) = &listener {
+            // The other end is the thread just started.
+            let _ = to_sender.send(listener.as_raw_fd());
+        }
+        drop(to_sender);
+        let sent = sender.join().unwrap_or(Err(Errno::EIO));
+        listener.and(sent)
+    })
+}
+
+fn listen() -> Result<OwnedFd, Errno> {
+    let mut code = program();
+    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
+    let set = |flags: libc::c_ulong| {
+        // SAFETY: `program` points to `code`, which lives through the call; the kernel copies it.
+        Errno::result(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) })
+    };
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let fd = set(flags)?;
+    // SAFETY: the call succeeded, so this is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::filter::tests::{ARCH_X86_64, run_program};
+
+    fn native(call: i64, arguments: &[u64]) -> u32 {
+        run_program(&program(), ARCH_X86_64, call as u32, arguments)
+    }
+
+    #[test]
+    fn what_reaches_files_waits() {
+        for call in NOTIFIED {
+            assert_eq!(native(*call, &[]), NOTIFY, "{call}");
+        }
+        assert_eq!(native(libc::SYS_openat, &[0, 0, libc::O_RDONLY as u64]), NOTIFY);
+        assert_eq!(native(libc::SYS_openat, &[0, 0, libc::O_PATH as u64]), ALLOW);
+        assert_eq!(native(libc::SYS_open, &[0, (1 << 40) | libc::O_RDWR as u64]), NOTIFY);
+        assert_eq!(native(libc::SYS_read, &[]), ALLOW);
+        assert_eq!(native(libc::SYS_ptrace, &[]), EPERM);
+        assert_eq!(native(libc::SYS_landlock_restrict_self, &[]), ENOSYS);
+    }
+
+    #[test]
+    fn only_files_that_become_executable_wait() {
+        let exec = (libc::PROT_READ | libc::PROT_EXEC) as u64;
+        assert_eq!(native(libc::SYS_mmap, &[0, 0, exec, libc::MAP_PRIVATE as u64]), NOTIFY);
+        assert_eq!(native(libc::SYS_mmap, &[0, 0, exec, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64]), ALLOW);
+        assert_eq!(native(libc::SYS_mmap, &[0, 0, 1, libc::MAP_PRIVATE as u64]), ALLOW);
+        assert_eq!(native(libc::SYS_mprotect, &[0, 0, exec]), NOTIFY);
+        assert_eq!(native(libc::SYS_mprotect, &[0, 0, 1]), ALLOW);
+    }
+
+    #[test]
+    fn only_ioctls_that_set_attributes_wait() {
+        for command in ATTRIBUTE_COMMANDS {
+            assert_eq!(native(libc::SYS_ioctl, &[3, u64::from(command)]), NOTIFY);
+        }
+        assert_eq!(native(libc::SYS_ioctl, &[3, libc::TCGETS]), ALLOW);
+    }
+
+    #[test]
+    fn only_options_that_name_a_route_wait() {
+        let answer = |level: i32, option: u64| native(libc::SYS_setsockopt, &[3, level as u64, option]);
+        for (level, option) in
+            [(libc::IPPROTO_IP, 4), (libc::IPPROTO_IPV6, 6), (libc::IPPROTO_IPV6, 32), (libc::IPPROTO_IPV6, 57)]
+        {
+            assert_eq!(answer(level, option), NOTIFY, "{level} {option}");
+        }
+        for (level, option) in [
+            (libc::IPPROTO_IP, 1),
+            (libc::IPPROTO_IP, 57),
+            (libc::IPPROTO_IPV6, 4),
+            (libc::SOL_SOCKET, 4),
+            (libc::IPPROTO_TCP, 6),
+        ] {
+            assert_eq!(answer(level, option), ALLOW, "{level} {option}");
+        }
+    }
+
+    #[test]
+    fn only_sends_with_an_address_wait() {
+        assert_eq!(native(libc::SYS_sendto, &[0, 0, 0, 0, 0]), ALLOW);
+        assert_eq!(native(libc::SYS_sendto, &[0, 0, 0, 0, 8]), NOTIFY);
+        assert_eq!(native(libc::SYS_sendto, &[0, 0, 0, 0, 1 << 40]), NOTIFY);
+        assert_eq!(native(libc::SYS_socket, &[libc::AF_UNIX as u64]), ALLOW);
+        assert_eq!(native(libc::SYS_socket, &[libc::AF_NETLINK as u64]), NOTIFY);
+    }
+}

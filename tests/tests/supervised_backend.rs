@@ -1,0 +1,123 @@
+//! What only the supervised backend must prove: that nothing which a program can still change decides, and that programs which
+//! behave oddly are served as by the kernel. Everything else is proved by the suites that run on both backends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
+
+use leash_tests::attempt::Attempt;
+use leash_tests::ground;
+use leash_tests::session::{EACCES, Plan, Run};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+const POLICY: &str = r#"
+@id("all") permit(principal, action, resource);
+@id("no-victim") @reason("closed")
+forbid(principal, action, resource in Dir::"/w/swap/d");
+@id("no-address") @reason("nothing goes to this address")
+forbid(principal, action in [Action::"Network"], resource is Endpoint) when { resource.ip == ip("10.99.0.2") };
+"#;
+
+/// Swaps of one argument: `LEASH_SWAPS`, by default what takes seconds.
+fn swaps(share: u64) -> u64 {
+    std::env::var("LEASH_SWAPS").map_or(20_000, |text| text.parse().expect("`LEASH_SWAPS` is a number")) / share
+}
+
+#[derive(serde::Deserialize, Debug)]
+struct Counts {
+    won: u64,
+    allowed: u64,
+    denied: u64,
+    other: u64,
+}
+
+/// The attempt wins without Leash and never in a session, where it is denied and allowed in turn.
+fn never_wins(script: &str, times: u64) -> (Run, Counts) {
+    let ungoverned = times.min(20_000);
+    let ungoverned = ground::ungoverned(&[Attempt::new("swap", format!("{script} {ungoverned}"))]);
+    assert!(ungoverned[0].ok, "{ungoverned:?}");
+    let (run, outcomes) = Plan::new(POLICY).perform(&[Attempt::new("swap", format!("{script} {times}"))], false);
+    let counts: Counts = serde_json::from_str(&outcomes[0].data).unwrap_or_else(|error| panic!("{error}: {outcomes:?}"));
+    assert_eq!((counts.won, counts.other), (0, 0), "{counts:?}\n{}", run.denials_text());
+    assert_eq!(counts.allowed + counts.denied, times);
+    assert!(counts.allowed > 0 && counts.denied > 0, "nothing was swapped: {counts:?}");
+    assert_eq!(outcomes[0].errno, EACCES);
+    (run, counts)
+}
+
+fn victims() {
+    ground::ready();
+    let root = ground::fresh("/w/swap");
+    for (place, program) in [("d", "/bin/false"), ("o", "/bin/true")] {
+        fs::create_dir(root.join(place)).unwrap();
+        fs::write(root.join(place).join("key"), "SECRET").unwrap();
+        fs::copy(program, root.join(place).join("prog")).unwrap();
+    }
+}
+
+#[test]
+fn a_swapped_path_opens_what_was_decided_on() {
+    victims();
+    let (run, counts) = never_wins("swap-open /w/swap/d/key /w/swap/o/key", swaps(1));
+    assert_eq!(run.denials("FileRead", "/w/swap/d/key").count() as u64, counts.denied);
+}
+
+#[test]
+fn a_swapped_path_starts_what_was_decided_on() {
+    victims();
+    let (run, counts) = never_wins("swap-exec /w/swap/d/prog /w/swap/o/prog", swaps(40));
+    assert!(run.denials("ProcessExec", "/w/swap/d/prog").count() as u64 >= counts.denied, "{}", run.denials_text());
+}
+
+#[test]
+fn a_swapped_address_connects_to_what_was_decided_on() {
+    victims();
+    let (run, counts) = never_wins("swap-connect 10.99.0.2 10.99.0.1", swaps(2));
+    assert_eq!(run.denials("NetworkConnect", "10.99.0.2:7099/udp").count() as u64, counts.denied);
+}
+
+/// Runs a Python program, ungoverned and in a session; both must print the same.
+fn same_as_ungoverned(program: &str) -> Run {
+    let path = "/w/odd/program.py";
+    let place = || {
+        let root = ground::fresh("/w/odd");
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(path, program).unwrap();
+    };
+    ground::ready();
+    place();
+    let plain = std::process::Command::new("python3").arg(path).current_dir("/w/odd").output().unwrap();
+    assert!(plain.status.success(), "{}", String::from_utf8_lossy(&plain.stderr));
+    place();
+    let run = Plan::new(POLICY).run(&["python3", path]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert_eq!(String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&plain.stdout));
+    run
+}
+
+#[test]
+fn a_pipe_that_nobody_opens_holds_up_only_its_opener() {
+    same_as_ungoverned(include_str!("../work/odd/pipes.py"));
+}
+
+#[test]
+fn odd_programs_are_served() {
+    same_as_ungoverned(include_str!("../work/odd/programs.py"));
+}
+
+#[test]
+fn sockets_work_as_ungoverned() {
+    same_as_ungoverned(include_str!("../work/odd/sockets.py"));
+}
+
+/// What this backend can't see through is refused with an error that a program understands.
+#[test]
+fn what_cannot_be_supervised_is_refused() {
+    let run = same_as_ungoverned("print(1)");
+    assert_eq!(run.start["backend"], "supervised");
+    ground::ready();
+    let path = "/w/odd/refused.py";
+    fs::write(path, include_str!("../work/odd/refused.py")).unwrap();
+    let run = Plan::new(POLICY).run(&["python3", path]);
+    let expected = "ptrace -1 1\nprocess_vm_readv -1 1\nprocess_vm_writev -1 1\npidfd_getfd -1 1\nio_uring_setup -1 1\n\
+                    landlock_create_ruleset -1 38\nuserfaultfd -1 1\nunshare -1 1\nunknown -1 38\n";
+    assert_eq!(String::from_utf8_lossy(&run.stdout), expected);
+}

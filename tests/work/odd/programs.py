@@ -1,0 +1,49 @@
+import os, subprocess, threading, tempfile, ctypes, sys, fcntl
+os.chdir("/w/odd")
+# vfork and posix_spawn
+print(subprocess.run(["echo", "vfork"], capture_output=True, close_fds=False).stdout)
+pid = os.posix_spawn("/bin/true", ["true"], os.environ); print(os.waitpid(pid, 0)[1])
+# an exec by a thread that is not the first
+code = 'import os, threading\nthreading.Thread(target=lambda: os.execv("/bin/echo", ["echo", "from a thread"])).start()\nthreading.Event().wait()'
+print(subprocess.run([sys.executable, "-c", code], capture_output=True).stdout)
+# a script, and a script whose interpreter is a script
+open("inner", "w").write("#!/bin/sh\necho inner $1\n"); os.chmod("inner", 0o755)
+open("outer", "w").write("#!/w/odd/inner\n"); os.chmod("outer", 0o755)
+print(subprocess.run(["./outer"], capture_output=True).stdout)
+# no format of a program
+open("broken", "w").write("broken\n"); os.chmod("broken", 0o755)
+try: os.execv("./broken", ["x"])
+except OSError as error: print(error.errno)
+# a large argument list
+print(len(subprocess.run(["echo"] + ["x" * 1000] * 1000, capture_output=True).stdout))
+# threads that open at once
+def opens():
+    for index in range(200): open("/w/odd/program.py").close()
+threads = [threading.Thread(target=opens) for _ in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print("0" in os.listdir("/proc/self/fd"))
+# unnamed files, holes, a directory with many entries
+with tempfile.TemporaryFile(dir=".") as file: file.write(b"x"); file.flush(); print(os.fstat(file.fileno()).st_nlink)
+with open("hole", "wb") as file: file.truncate(1 << 30)
+print(os.path.getsize("hole"))
+os.mkdir("many")
+for index in range(5000): open(f"many/{index}", "w").close()
+print(len(os.listdir("many")))
+# modes follow the mask, each process's own
+os.umask(0o077); open("private", "w").close(); print(oct(os.stat("private").st_mode))
+os.umask(0o002); os.mkdir("shared"); print(oct(os.stat("shared").st_mode))
+# appending, truncating, exclusive
+open("a", "w").write("one"); open("a", "a").write("two"); print(open("a").read())
+try: open("a", "x")
+except FileExistsError as error: print(error.errno)
+for path, flags in [("none/x", os.O_CREAT), ("a/x", os.O_RDONLY), ("many", os.O_WRONLY), ("", os.O_RDONLY), ("x" * 300, os.O_RDONLY), ("new/", os.O_CREAT)]:
+    try: os.open(path, flags); print("opened")
+    except OSError as error: print(path[:8], error.errno)
+os.symlink("loop", "loop")
+try: open("loop")
+except OSError as error: print(error.errno)
+os.symlink("made-by-link", "dangling"); open("dangling", "w").close(); print(os.path.exists("made-by-link"))
+print(os.path.basename(os.readlink("/proc/self/fd/%d" % os.open("a", os.O_RDONLY))))
+print(open("/proc/self/comm").read().strip() == open("/proc/thread-self/comm").read().strip(), open("/dev/null").read())
+print(fcntl.fcntl(os.open("a", os.O_RDONLY | os.O_CLOEXEC), fcntl.F_GETFD), fcntl.fcntl(os.open("a", os.O_RDWR | os.O_APPEND), fcntl.F_GETFL) & os.O_APPEND)
