@@ -110,7 +110,7 @@ pub(crate) fn pack(graph: &Graph, roots: &Roots) -> Result<Vec<u64>, TooLarge> {
             }
         };
         if let Some(address) = addresses.get_mut(*number as usize) {
-            *address = (page << PAGE_SHIFT | start * 8) as u32;
+            *address = ((page << PAGE_SHIFT) | (start * 8)) as u32;
         }
     }
     let mut image = vec![0; pages * PAGE_WORDS];
