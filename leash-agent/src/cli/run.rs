@@ -150,6 +150,10 @@ impl Notices for Words {
         }
     }
 
+    fn warning(&mut self, text: &str) {
+        self.print(text);
+    }
+
     fn refused(&mut self, error: &RunError) {
         self.print(&format!("the policy was not reloaded, the old one stays: {}", describe(error)));
     }

@@ -47,7 +47,8 @@ impl Backend {
         }
         supervised::available()?;
         if let Some(error) = weaker {
-            notices.info(&format!("backend supervised, because bpf-lsm can't be had here ({error}); `leash doctor` says more"));
+            notices
+                .warning(&format!("backend supervised, because bpf-lsm can't be had here ({error}); `leash doctor` says more"));
         }
         Ok(Self::Supervised)
     }

@@ -31,6 +31,8 @@ pub trait Notices {
     fn raw_terminal(&mut self, raw: bool);
     /// A line about something that went as asked.
     fn info(&mut self, text: &str);
+    /// A line about something that is not as good as it could be; it is said in quiet mode too.
+    fn warning(&mut self, text: &str);
     /// A policy that was refused while the session runs.
     fn refused(&mut self, error: &RunError);
 }

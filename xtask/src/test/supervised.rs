@@ -1,6 +1,7 @@
 //! The suites on the supervised backend, on this machine's own kernel: as root, in mount and network namespaces of their own, so that
 //! nothing of the machine is touched.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -24,6 +25,17 @@ const OF_MACHINES: [(&str, &str); 8] = [
     ("kernel_run", "doctor_finds_what_these_machines_have"),
 ];
 
+/// What the suites write to lies in memory, and goes with their mount namespace. In a new network namespace loopback is down.
+const GROUND: &str = r#"
+mkdir -p /srv
+mount -t tmpfs leash-tests /srv
+mount -t tmpfs leash-tests /var/tmp
+ip link set lo up
+exec "$@"
+"#;
+/// Where the suites mount a file system of their own.
+const MOUNT_POINT: &str = "/w";
+
 /// Runs them one test at a time: they share one ground.
 pub(super) fn run(suites: &[Suite]) -> Result<Tally> {
     let start = Instant::now();
@@ -33,17 +45,22 @@ pub(super) fn run(suites: &[Suite]) -> Result<Tally> {
     let release = process::output(Command::new("uname").arg("-r"))?;
     let mut numbers = release.split('.');
     let (major, minor) = numbers.next().zip(numbers.next()).context("the kernel's release has no two numbers")?;
+    let made = !Path::new(MOUNT_POINT).exists();
     let mut tally = Tally::default();
     for suite in suites {
         println!("\n=== {} (supervised)", suite.name);
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--net", "--propagation", "private"]).arg(&suite.program).arg("--test-threads=1");
+        command.args(["--mount", "--net", "--propagation", "private", "sh", "-ec", GROUND, "sh"]);
+        command.arg(&suite.program).arg("--test-threads=1");
         for (_, test) in OF_MACHINES.iter().filter(|(name, _)| *name == suite.name) {
             command.args(["--skip", test]);
         }
         command.current_dir(&suite.directory).env("CARGO_MANIFEST_DIR", &suite.directory).env("LEASH_BIN", build::leash());
         command.env("LEASH_BACKEND", "supervised").env("LEASH_EXPECT_KERNEL", format!("{major}.{minor}"));
         tally.add(&run_and_tally(&mut command, &suite.name)?);
+    }
+    if made && Path::new(MOUNT_POINT).exists() {
+        std::fs::remove_dir(MOUNT_POINT).with_context(|| format!("removing `{MOUNT_POINT}`"))?;
     }
     tally.elapsed = start.elapsed();
     Ok(tally)
