@@ -165,7 +165,8 @@ impl<'a> Cursor<'a> {
             self.state = next;
             return Ok(false);
         }
-        self.follow(image, next)?;
+        self.state = next & INDEX_MASK;
+        self.page = image.page(self.state >> PAGE_SHIFT).ok_or(Corrupt)?;
         Ok(next & SINK != 0)
     }
 

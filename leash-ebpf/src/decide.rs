@@ -4,6 +4,7 @@
 //! checks that it is the one the decision began with; if a reload came between, the whole decision starts over, both names of a
 //! rename or link included.
 
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
@@ -14,13 +15,17 @@ use leash_common::table::{Corrupt, Image, LEAF, LEAF_ALLOW, MAGIC, MAX_PATH_BYTE
 
 use crate::emit::leash_record;
 use crate::gains::leash_gains;
-use crate::kernel::copy;
+use crate::kernel::{bound, copy};
 use crate::maps::{IMAGES, TASKS};
 use crate::scan::{Pages, is_utf8, scan};
 use crate::scratch::{self, Claim};
 
 /// Decisions that are begun before a policy that keeps changing is taken for none.
 const MAX_ATTEMPTS: u32 = 4;
+/// One more than the kinds that a hook asks of one object.
+const MAX_KINDS: u32 = 5;
+/// Bounds the number of a kind: they are 0 to 15, without holes.
+const KIND_MASK: u32 = Kind::COUNT as u32 - 1;
 
 /// The installed policy of a session, as of this moment.
 pub struct Installed {
@@ -100,35 +105,42 @@ macro_rules! image_of {
 }
 pub(crate) use image_of;
 
+/// Path of area 0 or 1; the other value of `place` is the program's path in area 0.
+const PLACE_EXE: u32 = 2;
+
+/// One pass of the automaton that starts at header word `head` over what begins at `from` in `place`; where it ends is in the slot's
+/// `scan`. For what is asked seldom: [`leash_decide`] has its own. Returns a cause.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn leash_scan(index: u32, place: u32, head: u32, from: u32) -> u32 {
+    let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
+    // SAFETY: the caller claimed the slot; both parts of the offset are bounded.
+    unsafe {
+        let installed = image_of!(scratch);
+        let area = bound::<1>(place) * size_of::<Area>();
+        let part = bound::<1>(place >> 1) * MAX_PATH_BYTES;
+        let path = (&raw mut (*scratch).area).cast::<u8>().add(offset_of!(Area, path)).add(area).add(part);
+        if !scan(&installed.pages, installed.start(head as usize), path, from, &raw mut (*scratch).scan) {
+            return Cause::CorruptImage as u32;
+        }
+    }
+    Cause::Policy as u32
+}
+
 /// Runs the automaton over the path of `area`; where it ends is in the slot's `scan`. Returns a cause.
 ///
 /// # Safety
 /// The slot must be claimed and `area` below 2.
 #[inline(always)]
-pub unsafe fn scan_path(installed: &Installed, scratch: *mut Scratch, area: usize) -> u32 {
+pub unsafe fn scan_path(index: u32, scratch: *mut Scratch, area: u32) -> u32 {
     // SAFETY: the caller's promise.
     unsafe {
-        let from = *(*scratch).start.as_ptr().add(area);
+        let from = *(*scratch).start.as_ptr().add(area as usize);
         if from >= MAX_PATH_BYTES as u32 {
             return Cause::Unreachable as u32;
         }
-        if !scan_from(installed, scratch, area, header::START_TEXT, from) {
-            return Cause::CorruptImage as u32;
-        }
-        (*scratch).hash.as_mut_ptr().add(area).write((*scratch).scan.hash);
-        if is_utf8(&(*scratch).scan) { Cause::Policy as u32 } else { Cause::NotUtf8 as u32 }
-    }
-}
-
-/// One pass of the automaton that starts at header word `head` over the symbols of `area`, from `from` on. Returns whether the image
-/// is sound.
-#[inline(always)]
-unsafe fn scan_from(installed: &Installed, scratch: *mut Scratch, area: usize, head: usize, from: u32) -> bool {
-    // SAFETY: the slot is claimed and `area` is below 2.
-    unsafe {
-        let base = (&raw mut (*scratch).area).cast::<Area>().add(area);
-        let path = (&raw mut (*base).path).cast::<u8>();
-        scan(&installed.pages, installed.start(head), path, from, &raw mut (*scratch).scan)
+        let cause = leash_scan(index, area, header::START_TEXT as u32, from);
+        if cause == 0 && !is_utf8(&(*scratch).scan) { Cause::NotUtf8 as u32 } else { cause }
     }
 }
 
@@ -137,23 +149,29 @@ unsafe fn scan_from(installed: &Installed, scratch: *mut Scratch, area: usize, h
 unsafe fn row(installed: &Installed, scratch: *mut Scratch, area: usize) -> u32 {
     // SAFETY: the slot is claimed and `area` is below 2.
     unsafe {
+        let from = *(*scratch).start.as_ptr().add(area);
         if (*scratch).address_len != 0 {
-            let (head, from) = symbols(scratch);
-            // Area 1 is free here.
-            if !scan_from(installed, scratch, 1, head, from) {
-                return Cause::CorruptImage as u32;
-            }
-            (*scratch).hash[0] = (*scratch).scan.hash;
-            return Cause::Policy as u32;
+            symbols(scratch);
+        } else if from >= MAX_PATH_BYTES as u32 {
+            return Cause::Unreachable as u32;
+        } else {
+            (*scratch).scanned = [area as u32, header::START_TEXT as u32, from];
         }
-        scan_path(installed, scratch, area)
+        let [place, head, from] = core::ptr::read_volatile(&raw const (*scratch).scanned);
+        let base = (&raw mut (*scratch).area).cast::<Area>().add(bound::<1>(place));
+        let path = (&raw mut (*base).path).cast::<u8>();
+        if !scan(&installed.pages, installed.start(head as usize), path, from, &raw mut (*scratch).scan) {
+            return Cause::CorruptImage as u32;
+        }
+        (*scratch).hash.as_mut_ptr().add(area).write((*scratch).scan.hash);
+        // The symbols of an endpoint are below 0x80.
+        if is_utf8(&(*scratch).scan) { Cause::Policy as u32 } else { Cause::NotUtf8 as u32 }
     }
 }
 
-/// Writes the endpoint as the symbols of `table::walk_endpoint`, none of them zero, in the place of the path of area 1. Returns
-/// the header word to start from, and where the symbols begin.
+/// Writes the endpoint as the symbols of `table::walk_endpoint`, none of them zero, in the place of the path of area 1, which is free.
 #[inline(always)]
-unsafe fn symbols(scratch: *mut Scratch) -> (usize, u32) {
+unsafe fn symbols(scratch: *mut Scratch) {
     // SAFETY: the slot is claimed.
     unsafe {
         let wide = (*scratch).address_len != 4;
@@ -172,7 +190,8 @@ unsafe fn symbols(scratch: *mut Scratch) -> (usize, u32) {
         path.add(MAX_PATH_BYTES - 3).write(1 + (port >> 8 & 15) as u8);
         path.add(MAX_PATH_BYTES - 2).write(1 + (port >> 4 & 15) as u8);
         path.add(MAX_PATH_BYTES - 1).write(1 + (port & 15) as u8);
-        (if wide { header::START_IPV6 } else { header::START_IPV4 }, from as u32)
+        let head = if wide { header::START_IPV6 } else { header::START_IPV4 };
+        (*scratch).scanned = [1, head as u32, from as u32];
     }
 }
 
@@ -219,9 +238,9 @@ pub extern "C" fn leash_classify(index: u32) -> u32 {
         if from >= MAX_PATH_BYTES as u32 {
             return Cause::UnknownProgram as u32;
         }
-        let installed = image_of!(scratch);
-        if !scan(&installed.pages, installed.start(header::START_EXE), exe, from, &raw mut (*scratch).scan) {
-            return Cause::CorruptImage as u32;
+        let cause = leash_scan(index, PLACE_EXE, header::START_EXE as u32, from);
+        if cause != 0 {
+            return cause;
         }
         if !is_utf8(&(*scratch).scan) {
             return Cause::UnknownProgram as u32;
@@ -237,28 +256,38 @@ pub extern "C" fn leash_classify(index: u32) -> u32 {
     Cause::Policy as u32
 }
 
+/// Takes the first kind out of a set that isn't empty.
+#[inline(always)]
+fn take_kind(kinds: &mut u32) -> usize {
+    let kind = bound::<KIND_MASK>(kinds.trailing_zeros());
+    *kinds &= *kinds - 1;
+    kind
+}
+
 /// Looks up a leaf for each of `kinds` in row `accept`, for the class in the slot.
 #[inline(always)]
 unsafe fn leaves(installed: &Installed, scratch: *mut Scratch, area: usize, accept: u32, kinds: u32) -> u32 {
     // SAFETY: the slot is claimed and `area` is below 2; `Kind`s are numbered without holes from 0.
     unsafe {
         let leaves = (&raw mut (*scratch).leaf).cast::<u32>().add(area * Kind::COUNT);
-        let mut kind = 0;
-        while kind < Kind::COUNT as u32 && kinds >> kind != 0 {
-            if kinds >> kind & 1 != 0 {
-                let question = core::mem::transmute::<u8, Kind>(kind as u8);
-                match decide_row(&installed.pages, accept, question, (*scratch).class) {
-                    Ok(decision) => {
-                        let allow = if decision.allow { LEAF_ALLOW } else { 0 };
-                        leaves.add(kind as usize).write(LEAF | allow | decision.reason);
-                    }
-                    Err(Corrupt) => return Cause::CorruptImage as u32,
-                }
+        let mut left = kinds;
+        for _ in 0..MAX_KINDS {
+            if left == 0 {
+                return Cause::Policy as u32;
             }
-            kind += 1;
+            let kind = take_kind(&mut left);
+            let question = core::mem::transmute::<u8, Kind>(kind as u8);
+            match decide_row(&installed.pages, accept, question, (*scratch).class) {
+                Ok(decision) => {
+                    let allow = if decision.allow { LEAF_ALLOW } else { 0 };
+                    leaves.add(kind).write(LEAF | allow | decision.reason);
+                }
+                Err(Corrupt) => return Cause::CorruptImage as u32,
+            }
         }
     }
-    Cause::Policy as u32
+    // More than any hook asks.
+    Cause::CorruptImage as u32
 }
 
 /// Decides `kinds` (a bit a kind) of the object of `area`; leaves the leaves in the slot. Returns a cause that holds for all kinds.
@@ -361,21 +390,22 @@ unsafe fn record(index: u32, scratch: *mut Scratch, area: usize, kinds: u32, cau
     unsafe {
         let leaves = (&raw const (*scratch).leaf).cast::<u32>().add(area * Kind::COUNT);
         let gained = *(*scratch).gained.as_ptr().add(area);
-        let mut kind = 0;
-        while kind < Kind::COUNT as u32 && kinds >> kind != 0 {
-            if kinds >> kind & 1 != 0 {
-                let mut why = cause;
-                if why == 0 && Kind::MOVES >> kind & 1 != 0 {
-                    why = gained;
-                }
-                let leaf = if why == 0 { *leaves.add(kind as usize) } else { LEAF };
-                leash_record(index, area as u32 | kind << 8 | (why & 0xff) << 16, leaf);
-                if leaf & LEAF_ALLOW == 0 {
-                    denied |= (*scratch).enforce;
-                }
+        let mut left = kinds;
+        for _ in 0..MAX_KINDS {
+            if left == 0 {
+                return denied;
             }
-            kind += 1;
+            let kind = take_kind(&mut left);
+            let mut why = cause;
+            if why == 0 && Kind::MOVES >> kind & 1 != 0 {
+                why = gained;
+            }
+            let leaf = if why == 0 { *leaves.add(kind) } else { LEAF };
+            leash_record(index, area as u32 | (kind as u32) << 8 | (why & 0xff) << 16, leaf);
+            if leaf & LEAF_ALLOW == 0 {
+                denied |= (*scratch).enforce;
+            }
         }
     }
-    denied
+    1
 }

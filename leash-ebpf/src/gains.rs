@@ -21,15 +21,15 @@ pub extern "C" fn leash_gains(index: u32, uses: u32, from: u32) -> u32 {
             // The question itself fails for that cause.
             return 0;
         }
-        let from = from as usize & 1;
+        let from = from & 1;
         let installed = image_of!(scratch);
         let pages = &installed.pages;
-        let cause = scan_path(&installed, scratch, from);
+        let cause = scan_path(index, scratch, from);
         if cause != 0 {
             return cause;
         }
         let Ok(mut old) = Cursor::enter(pages, (*scratch).scan.state) else { return Cause::CorruptImage as u32 };
-        let cause = scan_path(&installed, scratch, from ^ 1);
+        let cause = scan_path(index, scratch, from ^ 1);
         if cause != 0 {
             return cause;
         }

@@ -73,26 +73,22 @@ unsafe extern "C" fn chunk(index: u64, pass: *mut Pass<'_>) -> i64 {
         state.corrupt = 1;
         return 1;
     };
-    'words: for i in 0..WORDS as usize {
+    for i in 0..CHUNK as usize {
         // SAFETY: see above.
-        let mut rest = unsafe { words.add(i).read() };
-        // The bytes lie in memory from the lowest on. Zeros are those before the path, and no name holds one.
-        while rest != 0 {
-            let byte = rest as u8;
-            rest >>= 8;
-            if byte == 0 {
-                continue;
+        let byte = unsafe { words.cast::<u8>().add(i).read() };
+        // Zeros are what precedes the path.
+        if byte == 0 {
+            continue;
+        }
+        match cursor.advance(pass.pages, byte) {
+            Ok(false) => {}
+            Ok(true) => {
+                state.sunk = 1;
+                break;
             }
-            match cursor.advance(pass.pages, byte) {
-                Ok(false) => {}
-                Ok(true) => {
-                    state.sunk = 1;
-                    break 'words;
-                }
-                Err(Corrupt) => {
-                    state.corrupt = 1;
-                    return 1;
-                }
+            Err(Corrupt) => {
+                state.corrupt = 1;
+                return 1;
             }
         }
     }
