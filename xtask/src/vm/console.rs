@@ -52,6 +52,15 @@ impl Console {
         self.fatal
     }
 
+    /// Whether it fell over a breakpoint before it started a program: it patches its own code while it boots, and QEMU's emulation of
+    /// several processors now and then runs into the half that is written.
+    pub(super) fn is_emulations_fault(&self) -> bool {
+        let first = self.lines.iter().position(|line| FATAL.iter().any(|sign| line.contains(sign)));
+        let report = || self.lines.iter().skip(first.unwrap_or_default());
+        report().next().is_some_and(|line| line.contains("Oops: int3:"))
+            && report().find(|line| line.contains(" Comm: ")).is_some_and(|line| line.contains(" Comm: swapper/"))
+    }
+
     /// The last lines, for a person.
     pub(super) fn tail(&self) -> String {
         let mut lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
@@ -73,6 +82,20 @@ mod tests {
         console.feed(b"ected stall on CPU\r\n");
         assert!(console.is_fatal());
         assert!(console.tail().contains("self-detected stall on CPU"));
+    }
+
+    #[test]
+    fn only_a_breakpoint_before_the_first_program_is_the_emulations_fault() {
+        let fault = |oops: &str, comm: &str| {
+            let mut console = Console::default();
+            console
+                .feed(format!("[ 2.6] Oops: {oops}: 0000 [#1] SMP\n[ 2.6] CPU: 1 PID: 1 Comm: {comm} Not tainted\n").as_bytes());
+            assert!(console.is_fatal());
+            console.is_emulations_fault()
+        };
+        assert!(fault("int3", "swapper/0"));
+        assert!(!fault("int3", "leash"));
+        assert!(!fault("0002", "swapper/0"));
     }
 
     #[test]

@@ -23,6 +23,8 @@ use super::{Job, Output};
 use crate::kernel::Kernel;
 use crate::paths;
 
+/// Machines that are started for one job at most.
+const MAX_STARTS: u32 = 3;
 /// What a guest that only proves that it boots may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 /// Like `timeout(1)`.
@@ -106,7 +108,20 @@ impl Machine {
     }
 }
 
+/// Runs the job and returns the command's exit status. A machine that fell over by the emulation's fault before anything of the job ran
+/// is started again.
 pub(super) fn run(job: &Job, kernel: &Kernel) -> Result<u8> {
+    for _ in 1..MAX_STARTS {
+        if let Some(status) = attempt(job, kernel, true)? {
+            return Ok(status);
+        }
+        eprintln!("the emulated {} machine tripped while its kernel patched itself; it is started again", kernel.series.name());
+    }
+    attempt(job, kernel, false)?.context("the machine was not started")
+}
+
+/// Runs the job in one machine. `None` if the emulation failed and that `may_fail`.
+fn attempt(job: &Job, kernel: &Kernel, may_fail: bool) -> Result<Option<u8>> {
     let scratch = Scratch::new()?;
     let dir = &scratch.0;
     fs::write(dir.join("initramfs"), guest::initramfs(kernel)?)?;
@@ -165,13 +180,14 @@ pub(super) fn run(job: &Job, kernel: &Kernel) -> Result<u8> {
     let console = console.lock().unwrap_or_else(PoisonError::into_inner);
     let status = fs::read_to_string(job_dir.join("status")).ok().and_then(|text| text.trim().parse().ok());
     match status {
+        _ if may_fail && !kvm && console.is_emulations_fault() => Ok(None),
         _ if console.is_fatal() => bail!("the {} kernel fell over; its console:\n{}", kernel.series.name(), console.tail()),
         _ if !ended => {
             eprintln!("error: no end after {} s; the console:\n{}", job.timeout.unwrap_or_default().as_secs(), console.tail());
-            Ok(TIMED_OUT)
+            Ok(Some(TIMED_OUT))
         }
         None => bail!("the machine went down before the command ended; its console:\n{}", console.tail()),
-        Some(status) => Ok(status),
+        Some(status) => Ok(Some(status)),
     }
 }
 
