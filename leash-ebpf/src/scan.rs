@@ -11,6 +11,7 @@ use leash_common::session::ScanState;
 use leash_common::table::{Corrupt, Cursor, INDEX_MASK, Image, MAX_PATH_BYTES, Page};
 
 use crate::kernel::{bound, repeat};
+use crate::walk::PATH_MASK;
 
 const CHUNK: u32 = 64;
 const WORDS: u32 = CHUNK / 8;
@@ -96,41 +97,39 @@ unsafe extern "C" fn chunk(index: u64, pass: *mut Pass<'_>) -> i64 {
     0
 }
 
-/// Validates UTF-8 (Unicode 15, table 3-7) in one chunk. `expected` bytes of a sequence are still to come, the next of them
-/// within `lowest..=highest`.
+/// Validates UTF-8 (Unicode 15, table 3-7), a byte a call: few paths need it. `expected` bytes of a sequence are still to come, the
+/// next of them within `lowest..=highest`.
 unsafe extern "C" fn validate(index: u64, pass: *mut Pass<'_>) -> i64 {
     // SAFETY: as in `chunk`.
     let (pass, state) = unsafe { (&*pass, &mut *(*pass).state) };
-    let offset = bound::<CHUNK_MASK>((state.first as u64 + index * CHUNK as u64) as u32);
-    for i in 0..CHUNK as usize {
-        // SAFETY: as in `chunk`.
-        let byte = unsafe { pass.path.add(offset + i).read() } as u32;
-        if state.expected != 0 {
-            if byte < state.lowest || byte > state.highest {
-                state.invalid = 1;
-                return 1;
-            }
-            state.expected -= 1;
-            state.lowest = 0x80;
-            state.highest = 0xbf;
-        } else if byte >= 0x80 {
-            if byte < 0xc2 || byte > 0xf4 {
-                state.invalid = 1;
-                return 1;
-            }
-            let (expected, lowest, highest) = match byte {
-                0xf0 => (3, 0x90, 0xbf),
-                0xf4 => (3, 0x80, 0x8f),
-                0xf1..=0xf3 => (3, 0x80, 0xbf),
-                0xe0 => (2, 0xa0, 0xbf),
-                0xed => (2, 0x80, 0x9f),
-                0xe1..=0xef => (2, 0x80, 0xbf),
-                _ => (1, 0x80, 0xbf),
-            };
-            state.expected = expected;
-            state.lowest = lowest;
-            state.highest = highest;
+    let offset = bound::<PATH_MASK>((state.first as u64 + index) as u32);
+    // SAFETY: `offset` is inside the path's buffer.
+    let byte = unsafe { pass.path.add(offset).read() } as u32;
+    if state.expected != 0 {
+        if byte < state.lowest || byte > state.highest {
+            state.invalid = 1;
+            return 1;
         }
+        state.expected -= 1;
+        state.lowest = 0x80;
+        state.highest = 0xbf;
+    } else if byte >= 0x80 {
+        if byte < 0xc2 || byte > 0xf4 {
+            state.invalid = 1;
+            return 1;
+        }
+        let (expected, lowest, highest) = match byte {
+            0xf0 => (3, 0x90, 0xbf),
+            0xf4 => (3, 0x80, 0x8f),
+            0xf1..=0xf3 => (3, 0x80, 0xbf),
+            0xe0 => (2, 0xa0, 0xbf),
+            0xed => (2, 0x80, 0x9f),
+            0xe1..=0xef => (2, 0x80, 0xbf),
+            _ => (1, 0x80, 0xbf),
+        };
+        state.expected = expected;
+        state.lowest = lowest;
+        state.highest = highest;
     }
     0
 }
@@ -168,7 +167,7 @@ pub unsafe fn scan(pages: &Pages, from: u32, path: *mut u8, start: u32, state: *
             let count = (MAX_PATH_BYTES as u32 - first) / CHUNK;
             repeat(count, chunk, &mut pass);
             if (*state).seen & HIGH_BITS != 0 {
-                repeat(count, validate, &mut pass);
+                repeat(count * CHUNK, validate, &mut pass);
             }
         }
         match Cursor::enter(pages, (*state).state) {

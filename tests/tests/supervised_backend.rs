@@ -118,6 +118,7 @@ fn what_cannot_be_supervised_is_refused() {
     fs::write(path, include_str!("../work/odd/refused.py")).unwrap();
     let run = Plan::new(POLICY).run(&["python3", path]);
     let expected = "ptrace -1 1\nprocess_vm_readv -1 1\nprocess_vm_writev -1 1\npidfd_getfd -1 1\nio_uring_setup -1 1\n\
-                    landlock_create_ruleset -1 38\nuserfaultfd -1 1\nunshare -1 1\nunknown -1 38\n";
+                    landlock_create_ruleset -1 38\nuserfaultfd -1 1\nunshare -1 1\nunknown -1 38\n\
+                    recvmmsg -1 38\nsetxattrat -1 38\nlistener -1 16\n";
     assert_eq!(String::from_utf8_lossy(&run.stdout), expected);
 }

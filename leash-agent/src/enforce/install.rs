@@ -6,9 +6,10 @@
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use aya::programs::links::FdLink;
-use aya::programs::{Lsm, Program};
+use aya::programs::{Lsm, Program, ProgramError};
 use aya::{Btf as AyaBtf, EbpfLoader, VerifierLogLevel};
 use leash_common::layout::Layout;
 use nix::fcntl::{Flock, FlockArg};
@@ -158,26 +159,49 @@ fn load_and_pin(btf: &Btf, layout: &[u8], directory: &Path) -> Result<()> {
     }
     let mut object = loader.load(OBJECT)?;
     let aya_btf = AyaBtf::from_sys_fs().map_err(|_| EnforceError::Btf("it ends early or has an unknown type"))?;
+    let mut programs = Vec::new();
     for (hook, program) in object.programs_mut() {
         let Program::Lsm(program) = program else { continue };
-        if !btf.has_function(&format!("bpf_lsm_{hook}")) {
-            if OPTIONAL.contains(&hook) {
-                continue;
-            }
+        if btf.has_function(&format!("bpf_lsm_{hook}")) {
+            programs.push((hook, program));
+        } else if !OPTIONAL.contains(&hook) {
             return Err(EnforceError::MissingHook(hook.to_owned()));
         }
-        let link = attach(program, hook, &aya_btf)?;
+    }
+    load_all(&mut programs, &aya_btf)?;
+    for (hook, program) in programs {
+        let link = attach(program, hook)?;
         let name = format!("link_{hook}");
         link.pin(directory.join(&name)).map_err(pin_failed(&name))?;
     }
     Ok(())
 }
 
-/// Loads and attaches one program.
-pub(super) fn attach(program: &mut Lsm, hook: &str, btf: &AyaBtf) -> Result<FdLink> {
-    let refused = |source| EnforceError::Program { hook: hook.to_owned(), source: Box::new(source) };
-    program.load(hook, btf).map_err(refused)?;
-    let link = program.attach().map_err(refused)?;
-    let link = program.take_link(link).map_err(refused)?;
+/// Loads programs on all processors: most of the time of an installation is the verifier's.
+fn load_all(programs: &mut [(&str, &mut Lsm)], btf: &AyaBtf) -> Result<()> {
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let share = programs.len().div_ceil(threads).max(1);
+    thread::scope(|scope| {
+        let loading: Vec<_> = programs
+            .chunks_mut(share)
+            .map(|share| scope.spawn(move || share.iter_mut().try_for_each(|(hook, program)| load(program, hook, btf))))
+            .collect();
+        loading.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// Loads one program.
+fn load(program: &mut Lsm, hook: &str, btf: &AyaBtf) -> Result<()> {
+    program.load(hook, btf).map_err(refused(hook))
+}
+
+/// Attaches one loaded program.
+fn attach(program: &mut Lsm, hook: &str) -> Result<FdLink> {
+    let link = program.attach().map_err(refused(hook))?;
+    let link = program.take_link(link).map_err(refused(hook))?;
     Ok(link.into())
+}
+
+fn refused(hook: &str) -> impl Fn(ProgramError) -> EnforceError {
+    move |source| EnforceError::Program { hook: hook.to_owned(), source: Box::new(source) }
 }

@@ -24,6 +24,7 @@ const SYS_FCHMODAT2: i64 = 452;
 const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+const EBUSY: u32 = libc::SECCOMP_RET_ERRNO | libc::EBUSY as u32;
 
 /// Calls that always wait for an answer.
 const NOTIFIED: &[i64] = &[
@@ -80,9 +81,14 @@ const NOTIFIED: &[i64] = &[
 const REFUSED: &[i64] =
     &[libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_pidfd_getfd, libc::SYS_mq_open];
 
-/// As if the kernel had none. `recvmmsg`: programs fall back to `recvmsg`. Landlock: the supervisor opens files on a program's behalf, so a domain that the program gave itself would not
-/// hold, and it must know.
-const ABSENT: &[i64] = &[libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule, libc::SYS_landlock_restrict_self];
+/// As if the kernel had none. `recvmmsg`: programs fall back to `recvmsg`, which waits for an answer. Landlock: the supervisor opens
+/// files on a program's behalf, so a domain that the program gave itself would not hold, and it must know.
+const ABSENT: &[i64] = &[
+    libc::SYS_recvmmsg,
+    libc::SYS_landlock_create_ruleset,
+    libc::SYS_landlock_add_rule,
+    libc::SYS_landlock_restrict_self,
+];
 
 /// `O_PATH` opens give nothing but a place to resolve from.
 const UNLESS_PATH: [(i64, u32); 2] = [(libc::SYS_open, 1), (libc::SYS_openat, 2)];
@@ -136,6 +142,17 @@ fn program() -> Vec<libc::sock_filter> {
             jump_equal(verity, 1, 0),
             give(ALLOW),
             give(NOTIFY),
+        ],
+    );
+    // A listener of its own would answer a program's calls in the supervisor's place. Kernels that know but one per process say the same.
+    rule(
+        &mut code,
+        libc::SYS_seccomp,
+        &[
+            load(offset::argument(1)),
+            any_bit(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32, 0, 1),
+            give(EBUSY),
+            give(ALLOW),
         ],
     );
     // Options that name a route: `IP_OPTIONS`; `IPV6_2292PKTOPTIONS`, `IPV6_FLOWLABEL_MGR`, `IPV6_RTHDR` (linux/in.h, linux/in6.h).
@@ -251,6 +268,9 @@ mod tests {
         assert_eq!(native(libc::SYS_read, &[]), ALLOW);
         assert_eq!(native(libc::SYS_ptrace, &[]), EPERM);
         assert_eq!(native(libc::SYS_landlock_restrict_self, &[]), ENOSYS);
+        assert_eq!(native(libc::SYS_recvmmsg, &[]), ENOSYS);
+        assert_eq!(native(libc::SYS_seccomp, &[1, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER]), EBUSY);
+        assert_eq!(native(libc::SYS_seccomp, &[1, libc::SECCOMP_FILTER_FLAG_TSYNC]), ALLOW);
     }
 
     #[test]

@@ -167,7 +167,7 @@ fn verify(desk: &Desk<'_>, exe: &[u8], expected: &Program, parts: &[Name], tgid:
 /// `mmap` of a file into executable memory. Which file the descriptor names can change between the answer and the mapping; but
 /// whoever can do that can as well copy the file's bytes into memory of its own, which no policy speaks of.
 pub(super) fn map(desk: &Desk<'_>) -> Result<Answer> {
-    let Ok(object) = desk.task.descriptor_place(desk.int(4)) else { return Ok(Answer::Continue) };
+    let object = desk.task.descriptor_place(desk.int(4))?;
     desk.confirm()?;
     ask_mapping(desk, &object)
 }

@@ -201,10 +201,10 @@ fn make(desk: &Desk<'_>, place: &Place, flags: i32, mode: u32) -> Result<OwnedFd
     if place.slash {
         return Err(Errno::EISDIR);
     }
-    let name = place_name(desk, place)?;
     let mut kinds = kinds(false, flags & !libc::O_TRUNC);
     kinds.insert(0, Kind::FileCreate);
     let _names = desk.shared.hold_names();
+    let name = place_name(desk, place)?;
     if sys::status(place.dir.as_raw_fd(), &place.name).is_ok() {
         return Err(Errno::EEXIST);
     }
