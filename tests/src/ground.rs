@@ -4,6 +4,7 @@
 //! files, whiteouts, file handles and access control lists on every kernel, which an overlay has not.
 
 use crate::attempt::{Attempt, Outcome};
+use crate::user;
 use nix::sys::socket::UnixAddr;
 use std::fs;
 use std::io::Write;
@@ -84,13 +85,11 @@ pub(crate) fn run(program: &str, arguments: &[&str]) {
 /// Performs attempts without Leash, in order.
 pub fn ungoverned(attempts: &[Attempt]) -> Vec<Outcome> {
     let file = write_attempts(attempts);
-    let output = Command::new(ATTEMPT)
-        .arg("batch")
-        .arg(&file)
-        .stdin(Stdio::null())
-        .current_dir(ROOT)
-        .output()
-        .expect("start the attempt program");
+    user::hand_over(ROOT);
+    let mut program = Command::new(ATTEMPT);
+    user::act(&mut program);
+    let output = program.arg("batch").arg(&file).stdin(Stdio::null()).current_dir(ROOT).output();
+    let output = output.expect("start the attempt program");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     outcomes(&output.stdout)
 }

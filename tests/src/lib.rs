@@ -14,3 +14,4 @@ pub mod hook;
 pub mod keeper;
 pub mod random;
 pub mod session;
+pub mod user;

@@ -1,7 +1,7 @@
 //! `leash run` as a test sees it: policies in, outcomes and the log out.
 
 use crate::attempt::{Attempt, Outcome};
-use crate::ground;
+use crate::{ground, user};
 use serde::Deserialize;
 use serde_json::Value;
 use std::ffi::OsString;
@@ -133,6 +133,10 @@ impl Plan {
         let mut started = Command::new(leash);
         started.arg("run").arg("--policy").arg(&self.policy).args(["--mode", self.mode]).arg("--log").arg(&self.log);
         started.args(&self.arguments).arg("--").args(command).stdin(Stdio::null()).current_dir(ground::ROOT);
+        for path in [ground::ROOT, ground::ASIDE] {
+            user::hand_over(path);
+        }
+        user::act(&mut started);
         started
     }
 

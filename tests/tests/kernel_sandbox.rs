@@ -10,7 +10,7 @@ use std::path::Path;
 
 use governed::leash;
 use leash_agent::sandbox::cgroup::Cgroup;
-use leash_agent::sandbox::plan::{Bind, Plan};
+use leash_agent::sandbox::plan::{Bind, Place, Plan};
 use leash_agent::sandbox::{Container, LauncherEvent, RUNTIME_DIR, StateDir, Stdio3, env, user};
 use nix::sys::signal::Signal;
 
@@ -41,8 +41,7 @@ fn plan(argv: &[&str], cgroup: &Cgroup, session: &str, binds: Vec<Bind>) -> Plan
     Plan {
         session: session.into(),
         state_dir: Path::new(RUNTIME_DIR).join(session),
-        cgroup_mount: cgroup.mount().into(),
-        cgroup_path: cgroup.path().into(),
+        cgroup: Some(Place { mount: cgroup.mount().into(), path: cgroup.path().into() }),
         workdir: binds.first().map_or_else(|| "/".into(), |bind| bind.path.clone()),
         binds,
         private_tmp: true,
@@ -65,7 +64,7 @@ fn create_with(argv: &[&str], binds: Vec<Bind>, change: impl FnOnce(&mut Plan)) 
 fn create_stdio(argv: &[&str], binds: Vec<Bind>, change: impl FnOnce(&mut Plan), own: Option<OwnedFd>) -> Session {
     let session = unique();
     let cgroup = Cgroup::create(&session).unwrap();
-    let state = StateDir::create(&session).unwrap();
+    let state = StateDir::create(Path::new(RUNTIME_DIR), &session).unwrap();
     let (stdin, in_write) = pipe();
     let (out_read, stdout) = pipe();
     let (err_read, stderr) = pipe();
@@ -175,7 +174,7 @@ fn a_symlink_in_the_place_of_a_bind_is_refused() {
     std::os::unix::fs::symlink("/etc", &link).unwrap();
     let session = unique();
     let cgroup = Cgroup::create(&session).unwrap();
-    let _state = StateDir::create(&session).unwrap();
+    let _state = StateDir::create(Path::new(RUNTIME_DIR), &session).unwrap();
     let mut plan = plan(&["true"], &cgroup, &session, vec![Bind { path: link, writable: true }]);
     plan.workdir = "/".into();
     assert!(Container::create(&leash(), plan, Stdio3::default(), None).is_err());
@@ -279,7 +278,7 @@ fn a_container_that_never_starts_leaves_nothing() {
 fn the_session_gets_its_own_terminal() {
     let session_id = unique();
     let cgroup = Cgroup::create(&session_id).unwrap();
-    let _state = StateDir::create(&session_id).unwrap();
+    let _state = StateDir::create(Path::new(RUNTIME_DIR), &session_id).unwrap();
     let mut plan = plan(
         &["/bin/bash", "-c", "tty; stty size; ps -o tty=,pid= -p $$; [ -e /dev/tty ] && echo x > /dev/tty"],
         &cgroup,

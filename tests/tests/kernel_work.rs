@@ -9,6 +9,7 @@ use std::{env, fs};
 
 use governed::{Log, at_home, fixtures, leash, scratch};
 use leash_tests::keeper::keep_loaded;
+use leash_tests::user;
 
 /// A fresh copy of a project of `tests/work`.
 fn project(name: &str, directory: &Path) -> PathBuf {
@@ -38,13 +39,16 @@ fn work(name: &str, home: Option<PathBuf>) {
     fs::create_dir(&alone).and_then(|()| fs::create_dir(&governed)).expect("two directories");
 
     let workspace = project(name, &alone);
+    user::hand_over(directory.path());
     let mut command = Command::new("sh");
+    user::act(&mut command);
     environment(&mut command, &home);
     let output = command.arg("run.sh").current_dir(workspace).output().expect("sh starts");
     assert_done(&output, "by itself");
 
     keep_loaded();
     let workspace = project(name, &governed);
+    user::hand_over(directory.path());
     let log = directory.path().join("log.jsonl");
     let mut command = at_home(&home, directory.path());
     environment(&mut command, &home);

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
 
 use leash_tests::attempt::Attempt;
-use leash_tests::ground;
 use leash_tests::session::{EACCES, Plan, Run};
+use leash_tests::{ground, user};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -84,7 +84,10 @@ fn same_as_ungoverned(program: &str) -> Run {
     };
     ground::ready();
     place();
-    let plain = std::process::Command::new("python3").arg(path).current_dir("/w/odd").output().unwrap();
+    user::hand_over(ground::ROOT);
+    let mut plain = std::process::Command::new("python3");
+    user::act(&mut plain);
+    let plain = plain.arg(path).current_dir("/w/odd").output().unwrap();
     assert!(plain.status.success(), "{}", String::from_utf8_lossy(&plain.stderr));
     place();
     let run = Plan::new(POLICY).run(&["python3", path]);

@@ -18,7 +18,8 @@ pub(super) enum Backend {
 
 /// What a backend is told of a session whose container was created.
 pub(super) struct Governed<'a> {
-    pub(super) cgroup: &'a Path,
+    /// `None` for an ordinary user.
+    pub(super) cgroup: Option<&'a Path>,
     pub(super) init_pid: u32,
     pub(super) user: &'a Identity,
     pub(super) mode: Mode,
@@ -32,18 +33,25 @@ pub(super) enum Arming<'a> {
 }
 
 impl Backend {
-    /// Takes the one that was asked for; by itself, the strongest that there is, and says so where that is a weaker one.
-    pub(super) fn choose(choice: BackendChoice, required: Option<Required>, notices: &mut dyn Notices) -> Result<Self, RunError> {
+    /// Takes the one that was asked for; by itself, the strongest that there is, and says so where that is a weaker one. An ordinary
+    /// user can have but one.
+    pub(super) fn choose(
+        choice: BackendChoice,
+        required: Option<Required>,
+        root: bool,
+        notices: &mut dyn Notices,
+    ) -> Result<Self, RunError> {
+        let strongest = || if root { Engine::open().map_err(RunError::Enforce) } else { Err(RunError::Privileges) };
         let weaker = match choice {
             BackendChoice::Supervised => None,
-            BackendChoice::BpfLsm => return Ok(Self::BpfLsm(Engine::open()?)),
-            BackendChoice::Auto => match Engine::open() {
+            BackendChoice::BpfLsm => return Ok(Self::BpfLsm(strongest()?)),
+            BackendChoice::Auto => match strongest() {
                 Ok(engine) => return Ok(Self::BpfLsm(engine)),
                 Err(error) => Some(error),
             },
         };
         if required == Some(Required::BpfLsm) {
-            return Err(weaker.map_or(RunError::Weaker, RunError::Enforce));
+            return Err(weaker.unwrap_or(RunError::Weaker));
         }
         supervised::available()?;
         if let Some(error) = weaker {
@@ -80,12 +88,13 @@ impl Arming<'_> {
         let mode = convert::kernel_mode(session.mode);
         match self {
             Self::BpfLsm(engine) => {
-                let spec = SessionSpec { cgroup: session.cgroup, init_pid: session.init_pid, mode, image, generation };
+                let cgroup = session.cgroup.ok_or(RunError::Privileges)?;
+                let spec = SessionSpec { cgroup, init_pid: session.init_pid, mode, image, generation };
                 Ok(Guard::BpfLsm(Box::new(engine.register(spec)?)))
             }
             Self::Supervised(socket) => {
                 let Identity { uid, gid, groups, .. } = session.user.clone();
-                let user = User { uid, gid, groups };
+                let user = User { uid, gid, groups: session.cgroup.map(|_| groups) };
                 let spec = SupervisedSpec { init_pid: session.init_pid, user, socket, mode, image, generation };
                 Ok(Guard::Supervised(Supervised::register(spec)?))
             }

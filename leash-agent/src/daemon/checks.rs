@@ -7,7 +7,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::Uid;
 
 use crate::enforce::{Engine, supervised};
-use crate::sandbox::cgroup;
+use crate::sandbox::{NAMESPACE_REMEDY, cgroup, rootless};
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,8 +46,13 @@ pub const SUPERVISED_LIMITS: &str = "the backend supervised gives the same verdi
 
 /// Looks at everything. The check of the programs loads and attaches them, and takes them away again.
 pub fn all() -> Findings {
-    let shared = [cgroups(), privileges()];
-    let kernel_side = [kernel(), type_information(), lsm_list(), bpf_file_system(), programs()];
+    let root = Uid::effective().is_root();
+    let mut shared = vec![privileges(root)];
+    if root {
+        // An ordinary user's sessions have none.
+        shared.push(cgroups());
+    }
+    let kernel_side = [kernel(), type_information(), lsm_list(), bpf_file_system(), programs(root)];
     let supervision = supervision();
     let fine = |checks: &[Check]| checks.iter().all(|check| check.ok);
     let backend = match (fine(&shared), fine(&kernel_side), supervision.ok) {
@@ -135,14 +140,32 @@ fn cgroups() -> Check {
     Check::new("cgroups", matches!(mount, Ok(Some(_))), found, remedy)
 }
 
-fn privileges() -> Check {
-    let root = Uid::effective().is_root();
+fn privileges(root: bool) -> Check {
     let contained = Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists();
-    let found = format!("{}{}", if root { "root" } else { "not root" }, if contained { ", in a container" } else { "" });
-    Check::new("privileges", root, found, "use sudo: the command under `sudo leash run` still runs as you")
+    let place = if contained { ", in a container" } else { "" };
+    if root {
+        return Check::new("privileges", true, format!("root{place}"), "");
+    }
+    match rootless::possible() {
+        Ok(()) => Check::new("privileges", true, format!("an ordinary user with user namespaces{place}"), ""),
+        Err(errno) => Check::new(
+            "privileges",
+            false,
+            format!("an ordinary user without user namespaces ({errno}){place}"),
+            NAMESPACE_REMEDY,
+        ),
+    }
 }
 
-fn programs() -> Check {
+fn programs(root: bool) -> Check {
+    if !root {
+        return Check::new(
+            "BPF LSM programs",
+            false,
+            "only root can load them",
+            "use sudo: the command under `sudo leash run` still runs as you",
+        );
+    }
     match Engine::open() {
         Ok(_) => Check::new("BPF LSM programs", true, "load and attach", ""),
         Err(error) => Check::new(
@@ -177,7 +200,7 @@ mod tests {
 
     #[test]
     fn every_failed_check_has_a_remedy() {
-        for check in [kernel(), type_information(), lsm_list(), bpf_file_system(), cgroups(), privileges()] {
+        for check in [kernel(), type_information(), lsm_list(), bpf_file_system(), cgroups(), privileges(true), programs(false)] {
             assert_eq!(check.ok, check.remedy.is_none(), "{check:?}");
         }
     }

@@ -52,10 +52,11 @@ pub struct Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// Not root.
-    #[error(
-        "leash run needs root to make a container and to load BPF programs; use `sudo leash run …`: the command still runs as you"
-    )]
+    #[error("the backend bpf-lsm needs root; use `sudo leash run …`: the command still runs as you")]
     Privileges,
+    /// Not root, and yet somebody else is to be run as.
+    #[error("only root can run a command as `{0}`; leave `--user` out, or use `sudo leash run …`")]
+    OtherUser(String),
     /// The workspace can't be one.
     #[error("the workspace `{}` {fault}", path.display())]
     Workspace {
@@ -152,7 +153,7 @@ impl RunError {
     /// The exit status that stands for it.
     pub fn exit_status(&self) -> i32 {
         match self {
-            Self::Weaker | Self::Profile { .. } | Self::Workspace { .. } | Self::Bind { .. } => 2,
+            Self::Weaker | Self::OtherUser(_) | Self::Profile { .. } | Self::Workspace { .. } | Self::Bind { .. } => 2,
             Self::Sandbox(SandboxError::NoUser(_) | SandboxError::BadVariable(..)) => 2,
             Self::Policy(_) | Self::Principal { .. } | Self::Widens { .. } | Self::Read { .. } => 3,
             Self::NotFound(_) => EXIT_NOT_FOUND,

@@ -22,22 +22,23 @@ use crate::audit::record::{Body, Mode, SessionEnd, SessionStart};
 use crate::audit::summary::Ending;
 use crate::audit::time::compact;
 use crate::sandbox::cgroup::Cgroup;
-use crate::sandbox::plan::{Identity, Plan};
-use crate::sandbox::{Container, EXIT_LEASH, StateDir, env, user};
+use crate::sandbox::plan::{Identity, Place, Plan};
+use crate::sandbox::{Container, EXIT_LEASH, RUNTIME_DIR, StateDir, env, rootless, user};
 
 /// Runs one session. An error means that nothing of the command ran.
 pub fn run(request: &RunRequest, notices: &mut dyn Notices) -> Result<Outcome, RunError> {
-    let mut prepared = Prepared::new(request)?;
-    if !Uid::effective().is_root() {
-        return Err(RunError::Privileges);
-    }
+    let root = Uid::effective().is_root();
+    let mut prepared = Prepared::new(request, root)?;
     let session = session_id()?;
     let environment = env::build(std::env::vars_os(), &request.env, &prepared.user, &session)?;
     find_command(&request.command, &environment, &prepared.layout.workspace)?;
     if let Err(error) = prepared.layout.make_agent_state(&prepared.user, &prepared.policies.principal().name) {
         notices.info(&format!("{error}; what the agent keeps there will be lost"));
     }
-    let backend = Backend::choose(request.backend, request.require, notices)?;
+    let backend = Backend::choose(request.backend, request.require, root, notices)?;
+    if !root {
+        rootless::enter()?;
+    }
     prepared.start(request, &session, environment, &backend, notices)
 }
 
@@ -47,17 +48,22 @@ struct Prepared {
     layout: Layout,
     policies: Policies,
     ready: Ready,
+    /// An ordinary user otherwise.
+    root: bool,
 }
 
 impl Prepared {
-    fn new(request: &RunRequest) -> Result<Self, RunError> {
-        let variable = |name| std::env::var(name).ok();
+    fn new(request: &RunRequest, root: bool) -> Result<Self, RunError> {
+        let variable = |name| std::env::var(name).ok().filter(|_| root);
         let user = match (&request.user, variable("SUDO_UID")) {
             (Some(text), _) => user::named(text)?,
             (None, Some(uid)) => user::caller(Some(&uid), variable("SUDO_GID").as_deref())?,
             // Our own environment is the caller's, so it knows better than the user database where home is.
             (None, None) => user::caller(None, None)?.at_home(std::env::var_os("HOME")),
         };
+        if !root && user.uid != Uid::effective().as_raw() {
+            return Err(RunError::OtherUser(user.name));
+        }
         let principal = policies::principal(request, &user)?;
         let mut layout = Layout::new(request, &user, &principal.name)?;
         let variables = layout::variables(&layout.workspace, &user);
@@ -66,7 +72,7 @@ impl Prepared {
         for path in policies.protected() {
             layout.protect_policy(path);
         }
-        Ok(Self { user, layout, policies, ready })
+        Ok(Self { user, layout, policies, ready, root })
     }
 
     /// Creates the log, and with it everything else.
@@ -103,16 +109,19 @@ impl Prepared {
         let started = Instant::now();
         // From here on the order of declarations is the order of taking down, reversed.
         let signals = super::pump::block_signals()?;
-        let state = StateDir::create(session)?;
-        let cgroup = Cgroup::create(session)?;
+        let runtime = if self.root { PathBuf::from(RUNTIME_DIR) } else { rootless::runtime_dir()? };
+        let state = StateDir::create(&runtime, session)?;
+        let cgroup = if self.root { Some(Cgroup::create(session)?) } else { None };
         let (streams, stdio) = Streams::new()?;
-        let plan = self.plan(request, session, environment, &state, &cgroup, streams.terminal());
+        let plan = self.plan(request, session, environment, &state, cgroup.as_ref(), streams.terminal());
         let (arming, socket) = backend.arm()?;
         let mut container = Container::create(Path::new("/proc/self/exe"), plan, stdio, socket)?;
-        let Self { user, layout, policies, ready } = self;
+        let Self { user, layout, policies, ready, .. } = self;
         log.append(SystemTime::now(), start_record(request, backend, &user, &layout, &policies, &ready))?;
         log.flush()?;
-        let session = Governed { cgroup: &cgroup.dir(), init_pid: container.init_pid(), user: &user, mode, ready: &ready };
+        let cgroup_dir = cgroup.as_ref().map(Cgroup::dir);
+        let session =
+            Governed { cgroup: cgroup_dir.as_deref(), init_pid: container.init_pid(), user: &user, mode, ready: &ready };
         let guard = arming.register(&session)?;
         let (alarm, alarm_end) = UnixStream::pair().map_err(RunError::system("create a socket"))?;
         let recorder = Recorder::start(guard, log, ready, mode, alarm_end)?;
@@ -126,7 +135,8 @@ impl Prepared {
             }
         };
         // Whatever happened: first nothing of the session runs any more, then the record of it is closed.
-        let killed = cgroup.kill();
+        let ending = container.end();
+        let killed = cgroup.as_ref().map_or(Ok(()), Cgroup::kill).and(ending);
         drop(container);
         let mut recorded = match recorder.stop() {
             Ok(recorded) => recorded,
@@ -150,14 +160,13 @@ impl Prepared {
         session: &str,
         env: Vec<Vec<u8>>,
         state: &StateDir,
-        cgroup: &Cgroup,
+        cgroup: Option<&Cgroup>,
         terminal: bool,
     ) -> Plan {
         Plan {
             session: session.to_owned(),
             state_dir: state.path().to_owned(),
-            cgroup_mount: cgroup.mount().to_owned(),
-            cgroup_path: cgroup.path().to_owned(),
+            cgroup: cgroup.map(|cgroup| Place { mount: cgroup.mount().to_owned(), path: cgroup.path().to_owned() }),
             binds: self.layout.binds.clone(),
             private_tmp: self.layout.private_tmp,
             user: self.user.clone(),

@@ -7,14 +7,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::cmsg_space;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use super::SandboxError;
 use super::launcher::{Order, Report, SUBCOMMAND};
 use super::plan::Plan;
+
+/// How long the kernel may take to reap killed processes, in milliseconds.
+const PATIENCE_MS: u16 = 10_000;
 
 /// What became of the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub struct Container {
     orders: UnixStream,
     reports: BufReader<UnixStream>,
     init_pid: u32,
+    /// Names process 1 even when its number is another's.
+    init: Option<OwnedFd>,
     console: Option<OwnedFd>,
 }
 
@@ -70,10 +77,14 @@ impl Container {
             .map_err(SandboxError::path("start the launcher", program))?;
         drop((theirs, supervisor));
         let clone = ours.try_clone().map_err(|source| SandboxError::System { action: "share a socket", source })?;
-        let mut container = Self { launcher, orders: ours, reports: BufReader::new(clone), init_pid: 0, console: None };
+        let mut container =
+            Self { launcher, orders: ours, reports: BufReader::new(clone), init_pid: 0, init: None, console: None };
         container.order(&Order::Create(Box::new(plan)))?;
         match container.report()? {
-            Report::Created { init_pid } => container.init_pid = init_pid.unsigned_abs(),
+            Report::Created { init_pid } => {
+                container.init_pid = init_pid.unsigned_abs();
+                container.init = Some(open_process(init_pid).map_err(SandboxError::system("watch the container"))?);
+            }
             Report::Failed { message } => return Err(SandboxError::Launcher(message)),
             Report::Exited { .. } => return Err(SandboxError::LauncherLost),
         }
@@ -117,6 +128,26 @@ impl Container {
         }
     }
 
+    /// Ends everything inside and waits until it is gone: the kernel lets process 1 end last.
+    pub fn end(&mut self) -> Result<(), SandboxError> {
+        let Some(init) = &self.init else { return Ok(()) };
+        // SAFETY: a descriptor, a signal, no further information, no flags.
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, init.as_raw_fd(), libc::SIGKILL, 0, 0) };
+        match Errno::result(result) {
+            Ok(_) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(SandboxError::system("end the session's processes")(errno)),
+        }
+        let mut fds = [PollFd::new(init.as_fd(), PollFlags::POLLIN)];
+        loop {
+            match poll(&mut fds, PollTimeout::from(PATIENCE_MS)) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(SandboxError::system("wait for the session's processes")(errno)),
+                Ok(0) => return Err(SandboxError::system("end all processes of the session")(Errno::ETIMEDOUT)),
+                Ok(_) => return Ok(()),
+            }
+        }
+    }
+
     fn order(&mut self, order: &Order) -> Result<(), SandboxError> {
         let line = serde_json::to_string(order).map_err(|error| SandboxError::Launcher(error.to_string()))?;
         writeln!(self.orders, "{line}").map_err(|_| SandboxError::LauncherLost)
@@ -137,6 +168,15 @@ impl Drop for Container {
         drop(self.launcher.kill());
         drop(self.launcher.wait());
     }
+}
+
+/// A descriptor of process `pid`, which must not have been reaped.
+pub(super) fn open_process(pid: i32) -> Result<OwnedFd, Errno> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: pidfd_open takes a process number and flags, and returns a new descriptor.
+    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the call succeeded, so the descriptor is new and ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// Takes the terminal's master end, which process 1 sent before the container counted as created.

@@ -13,13 +13,13 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, setgroups, setsid};
 use serde::{Deserialize, Serialize};
 
+use super::container::open_process;
 use super::init::{EXIT_LEASH, Init};
 use super::plan::Plan;
 use super::{root, spec};
@@ -115,11 +115,7 @@ impl Launcher {
 
     /// Forwards signals until process 1 ends.
     fn wait(&mut self, init: Pid) -> Result<i32, String> {
-        // SAFETY: pidfd_open takes a process number and flags, and returns a new descriptor.
-        let fd =
-            Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, init.as_raw(), 0) }).map_err(|errno| errno.to_string())?;
-        // SAFETY: the call succeeded, so the descriptor is new and ours.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+        let pidfd = open_process(init.as_raw()).map_err(|errno| errno.to_string())?;
         let mut listening = true;
         loop {
             let flags = if listening { PollFlags::POLLIN } else { PollFlags::empty() };
@@ -172,8 +168,11 @@ impl Launcher {
 }
 
 fn create(plan: &Plan) -> Result<Container, String> {
-    let groups: Vec<Gid> = plan.user.groups.iter().copied().map(Gid::from_raw).collect();
-    setgroups(&groups).map_err(|errno| format!("cannot set the groups: {errno}"))?;
+    // An ordinary user keeps its own, and may set none.
+    if plan.cgroup.is_some() {
+        let groups: Vec<Gid> = plan.user.groups.iter().copied().map(Gid::from_raw).collect();
+        setgroups(&groups).map_err(|errno| format!("cannot set the groups: {errno}"))?;
+    }
     let root = root::assemble(plan).map_err(|error| error.to_string())?;
     let spec = spec::build(plan, &root).map_err(|error| error.to_string())?;
     spec.save(plan.state_dir.join("config.json")).map_err(|error| error.to_string())?;

@@ -18,6 +18,7 @@ mod notify;
 pub mod plan;
 pub mod relay;
 mod root;
+pub mod rootless;
 mod spec;
 mod state;
 mod syscalls;
@@ -32,8 +33,13 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-/// Directory for what lives as long as a session: sockets and mount points. Hidden from the sessions themselves.
+/// Directory for what lives as long as a session of root's: sockets and mount points. Hidden from the sessions themselves.
 pub const RUNTIME_DIR: &str = "/run/leash";
+
+/// What an ordinary user can do who may have no user namespace.
+pub const NAMESPACE_REMEDY: &str = "use sudo (the command under `sudo leash run` still runs as you), or have user namespaces permitted: \
+    sysctl `user.max_user_namespaces` above 0, on Ubuntu `kernel.apparmor_restrict_unprivileged_userns` 0, on Debian \
+    `kernel.unprivileged_userns_clone` 1";
 
 /// Why a container couldn't be made or kept.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +65,9 @@ pub enum SandboxError {
     /// No cgroup v2 hierarchy is mounted.
     #[error("no cgroup v2 hierarchy is mounted; mount one with `mount -t cgroup2 none /sys/fs/cgroup`")]
     NoCgroup,
+    /// An ordinary user can't have a user namespace.
+    #[error("the session of an ordinary user needs a user namespace, which this machine refuses: {0}; {NAMESPACE_REMEDY}")]
+    UserNamespace(std::io::Error),
     /// The user that was asked for doesn't exist.
     #[error("there is no user `{0}`")]
     NoUser(String),

@@ -83,12 +83,8 @@ const REFUSED: &[i64] =
 
 /// As if the kernel had none. `recvmmsg`: programs fall back to `recvmsg`, which waits for an answer. Landlock: the supervisor opens
 /// files on a program's behalf, so a domain that the program gave itself would not hold, and it must know.
-const ABSENT: &[i64] = &[
-    libc::SYS_recvmmsg,
-    libc::SYS_landlock_create_ruleset,
-    libc::SYS_landlock_add_rule,
-    libc::SYS_landlock_restrict_self,
-];
+const ABSENT: &[i64] =
+    &[libc::SYS_recvmmsg, libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule, libc::SYS_landlock_restrict_self];
 
 /// `O_PATH` opens give nothing but a place to resolve from.
 const UNLESS_PATH: [(i64, u32); 2] = [(libc::SYS_open, 1), (libc::SYS_openat, 2)];
@@ -148,12 +144,7 @@ fn program() -> Vec<libc::sock_filter> {
     rule(
         &mut code,
         libc::SYS_seccomp,
-        &[
-            load(offset::argument(1)),
-            any_bit(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32, 0, 1),
-            give(EBUSY),
-            give(ALLOW),
-        ],
+        &[load(offset::argument(1)), any_bit(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32, 0, 1), give(EBUSY), give(ALLOW)],
     );
     // Options that name a route: `IP_OPTIONS`; `IPV6_2292PKTOPTIONS`, `IPV6_FLOWLABEL_MGR`, `IPV6_RTHDR` (linux/in.h, linux/in6.h).
     rule(

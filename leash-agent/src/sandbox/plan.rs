@@ -12,12 +12,10 @@ use serde::{Deserialize, Serialize};
 pub struct Plan {
     /// The session's id, also the container's and the cgroup's name.
     pub session: String,
-    /// The session's directory below [`RUNTIME_DIR`](super::RUNTIME_DIR); exists already.
+    /// The session's directory; exists already.
     pub state_dir: PathBuf,
-    /// Mount point of the cgroup v2 hierarchy.
-    pub cgroup_mount: PathBuf,
-    /// The session's cgroup below that mount, with a leading slash; exists already.
-    pub cgroup_path: PathBuf,
+    /// The session's cgroup; `None` for an ordinary user, who may make none.
+    pub cgroup: Option<Place>,
     /// What is bound into the read-only root.
     pub binds: Vec<Bind>,
     /// Whether the session gets its own empty `/tmp`.
@@ -35,6 +33,15 @@ pub struct Plan {
     /// Descriptor of the launcher, a socket over which the command's process sends the descriptor that its supervised calls arrive
     /// on. `None` where the kernel decides by itself.
     pub supervisor: Option<i32>,
+}
+
+/// A cgroup.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// Mount point of the cgroup v2 hierarchy.
+    pub mount: PathBuf,
+    /// Path below that mount, with a leading slash; exists already.
+    pub path: PathBuf,
 }
 
 /// One path of the host that is bound at the same path in the container. Never at another: the kernel side relies on every

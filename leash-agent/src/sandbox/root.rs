@@ -25,7 +25,10 @@ pub(super) fn assemble(plan: &Plan) -> Result<PathBuf, SandboxError> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(SandboxError::system("make the mount namespace private"))?;
-    present_unified_cgroups(&plan.cgroup_mount)?;
+    match &plan.cgroup {
+        Some(cgroup) => present_unified_cgroups(&cgroup.mount)?,
+        None => present_no_cgroups()?,
+    }
 
     let root = plan.state_dir.join(state::ROOT);
     let host = clone_tree(Path::new("/"))?;
@@ -35,12 +38,16 @@ pub(super) fn assemble(plan: &Plan) -> Result<PathBuf, SandboxError> {
     let target = open_beneath(None, &root).map_err(|errno| failed()(errno.into()))?;
     attach(&host, &target).map_err(|errno| failed()(errno.into()))?;
 
-    for name in REPLACED {
+    // In an ordinary user's namespace the host's mounts hang together for good. What is mounted over them hides them as well.
+    let may_detach = plan.cgroup.is_some();
+    for name in REPLACED.iter().filter(|_| may_detach) {
         detach_all(&root.join(name))?;
     }
     if plan.private_tmp {
         let tmp = root.join("tmp");
-        detach_all(&tmp)?;
+        if may_detach {
+            detach_all(&tmp)?;
+        }
         mount(Some("tmpfs"), &tmp, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=1777"))
             .map_err(|errno| SandboxError::path("mount a private file system at", "/tmp")(errno.into()))?;
     }
@@ -58,6 +65,13 @@ fn present_unified_cgroups(mounted_at: &Path) -> Result<(), SandboxError> {
         return Ok(());
     }
     detach_all(Path::new(CGROUP_ROOT))?;
+    mount(Some("cgroup2"), CGROUP_ROOT, Some("cgroup2"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, None::<&str>)
+        .map_err(|errno| SandboxError::path("mount cgroup v2 at", CGROUP_ROOT)(errno.into()))
+}
+
+/// For an ordinary user: a view of the hierarchy in which libcontainer finds that it may make no cgroup, wherever the host has its own.
+fn present_no_cgroups() -> Result<(), SandboxError> {
+    unshare(CloneFlags::CLONE_NEWCGROUP).map_err(SandboxError::system("create a cgroup namespace"))?;
     mount(Some("cgroup2"), CGROUP_ROOT, Some("cgroup2"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, None::<&str>)
         .map_err(|errno| SandboxError::path("mount cgroup v2 at", CGROUP_ROOT)(errno.into()))
 }

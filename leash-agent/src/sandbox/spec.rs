@@ -34,7 +34,9 @@ const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", 
 
 /// Builds the specification for a root that [`root`](super::root) assembled.
 pub(super) fn build(plan: &Plan, root: &Path) -> Result<Spec, OciSpecError> {
-    let user = UserBuilder::default().uid(plan.user.uid).gid(plan.user.gid).additional_gids(plan.user.groups.clone()).build()?;
+    let rootless = plan.cgroup.is_none();
+    let groups = if rootless { Vec::new() } else { plan.user.groups.clone() };
+    let user = UserBuilder::default().uid(plan.user.uid).gid(plan.user.gid).additional_gids(groups).build()?;
     let none = std::collections::HashSet::new;
     let capabilities = LinuxCapabilitiesBuilder::default()
         .bounding(none())
@@ -65,10 +67,12 @@ pub(super) fn build(plan: &Plan, root: &Path) -> Result<Spec, OciSpecError> {
     .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build())
     .collect::<Result<Vec<_>, _>>()?;
     let text = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+    let mut masked = text(MASKED);
+    masked.extend(plan.state_dir.parent().map(|runtime| runtime.to_string_lossy().into_owned()));
     let linux = LinuxBuilder::default()
         .namespaces(namespaces)
-        .cgroups_path(plan.cgroup_path.clone())
-        .masked_paths(text(MASKED))
+        .cgroups_path(plan.cgroup.as_ref().map_or_else(|| Path::new("/").join(&plan.session), |cgroup| cgroup.path.clone()))
+        .masked_paths(masked)
         .readonly_paths(text(READ_ONLY))
         .rootfs_propagation("private")
         .seccomp(seccomp()?)
@@ -77,7 +81,7 @@ pub(super) fn build(plan: &Plan, root: &Path) -> Result<Spec, OciSpecError> {
         .version("1.0.2")
         .root(RootBuilder::default().path(root).readonly(true).build()?)
         .hostname(hostname())
-        .mounts(mounts()?)
+        .mounts(mounts(rootless)?)
         .process(process)
         .linux(linux)
         .build()
@@ -88,21 +92,28 @@ fn hostname() -> String {
     nix::unistd::gethostname().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
-fn mounts() -> Result<Vec<Mount>, OciSpecError> {
-    // Terminals belong to group tty where there is one, devpts(5).
-    let tty = Group::from_name("tty").ok().flatten().map(|group| format!("gid={}", group.gid));
+fn mounts(rootless: bool) -> Result<Vec<Mount>, OciSpecError> {
+    // Terminals belong to group tty where there is one, devpts(5). A user namespace knows no such group.
+    let tty = Group::from_name("tty").ok().flatten().filter(|_| !rootless).map(|group| format!("gid={}", group.gid));
     let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     pts.extend(tty.as_deref());
+    // Only who owns the network namespace can have a sysfs of its own. The host's shows the same, and is read-only all the same.
+    let sys = match rootless {
+        true => vec![("/sys", "bind", "/sys", vec!["rbind", "nosuid", "noexec", "nodev", "ro"])],
+        false => vec![
+            ("/sys", "sysfs", "sysfs", vec!["nosuid", "noexec", "nodev", "ro"]),
+            ("/sys/fs/cgroup", "cgroup", "cgroup", vec!["nosuid", "noexec", "nodev", "relatime", "ro"]),
+        ],
+    };
     [
         ("/proc", "proc", "proc", vec!["nosuid", "noexec", "nodev"]),
         ("/dev", "tmpfs", "tmpfs", vec!["nosuid", "strictatime", "mode=755", "size=65536k"]),
         ("/dev/pts", "devpts", "devpts", pts),
         ("/dev/shm", "tmpfs", "shm", vec!["nosuid", "noexec", "nodev", "mode=1777"]),
         ("/dev/mqueue", "mqueue", "mqueue", vec!["nosuid", "noexec", "nodev"]),
-        ("/sys", "sysfs", "sysfs", vec!["nosuid", "noexec", "nodev", "ro"]),
-        ("/sys/fs/cgroup", "cgroup", "cgroup", vec!["nosuid", "noexec", "nodev", "relatime", "ro"]),
     ]
     .into_iter()
+    .chain(sys)
     .map(|(destination, kind, source, options)| {
         MountBuilder::default()
             .destination(PathBuf::from(destination))
@@ -143,8 +154,7 @@ mod tests {
         let plan = Plan {
             session: "s1".into(),
             state_dir: "/run/leash/s1".into(),
-            cgroup_mount: "/sys/fs/cgroup".into(),
-            cgroup_path: "/leash/s1".into(),
+            cgroup: Some(crate::sandbox::plan::Place { mount: "/sys/fs/cgroup".into(), path: "/leash/s1".into() }),
             binds: Vec::new(),
             private_tmp: true,
             user: Identity {

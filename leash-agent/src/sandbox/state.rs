@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
+use super::SandboxError;
 use super::cgroup::Cgroup;
-use super::{RUNTIME_DIR, SandboxError};
 
 /// Name of the mount point of the session's root in the directory.
 pub(super) const ROOT: &str = "root";
@@ -23,16 +23,16 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Creates the directory of `session`, and removes what dead sessions left.
-    pub fn create(session: &str) -> Result<Self, SandboxError> {
+    /// Creates the directory of `session` below `runtime`, and removes what dead sessions left there.
+    pub fn create(runtime: &Path, session: &str) -> Result<Self, SandboxError> {
         let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(true);
-        builder.create(RUNTIME_DIR).map_err(SandboxError::path("create", RUNTIME_DIR))?;
+        builder.create(runtime).map_err(SandboxError::path("create", runtime))?;
         // Held while directories come and go, so that one in the making isn't taken for one that was left.
-        let runtime = File::open(RUNTIME_DIR).map_err(SandboxError::path("open", RUNTIME_DIR))?;
-        let _exclusive = lock(runtime, FlockArg::LockExclusive).map_err(SandboxError::system("lock /run/leash"))?;
-        collect();
-        let path = Path::new(RUNTIME_DIR).join(session);
+        let directory = File::open(runtime).map_err(SandboxError::path("open", runtime))?;
+        let _exclusive = lock(directory, FlockArg::LockExclusive).map_err(SandboxError::system("lock the runtime directory"))?;
+        collect(runtime);
+        let path = runtime.join(session);
         builder.recursive(false).create(&path).map_err(SandboxError::path("create", &path))?;
         let root = path.join(ROOT);
         builder.create(&root).map_err(SandboxError::path("create", &root))?;
@@ -60,8 +60,8 @@ fn lock(file: File, how: FlockArg) -> Result<Flock<File>, Errno> {
 }
 
 /// Removes the directories and cgroups of sessions whose daemon is gone.
-fn collect() {
-    let entries = fs::read_dir(RUNTIME_DIR).into_iter().flatten().flatten();
+fn collect(runtime: &Path) {
+    let entries = fs::read_dir(runtime).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         let path = entry.path();
         let Ok(file) = File::open(path.join(OWNER)) else { continue };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use leash_tests::user;
 use serde_json::Value;
 
 /// The binary under test.
@@ -23,7 +24,8 @@ pub(crate) fn scratch() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("leash-").tempdir_in("/srv").expect("a directory below /srv")
 }
 
-/// A command that starts another where `home` is root's home directory: policies believe the user database, not `$HOME`.
+/// A command that starts another, as whom the suite is about, where `home` is the home directory: policies believe the user database,
+/// not `$HOME`.
 pub(crate) fn at_home(home: &Path, directory: &Path) -> Command {
     let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd is readable");
     let lines = users.lines().map(|line| {
@@ -33,10 +35,14 @@ pub(crate) fn at_home(home: &Path, directory: &Path) -> Command {
         }
         fields.join(":") + "\n"
     });
+    let ordinary = user::ordinary().map(|user| format!("somebody:x:{user}:{user}::{}:/bin/sh\n", home.display()));
     let file = directory.join("passwd");
-    fs::write(&file, lines.collect::<String>()).expect("a user database");
+    fs::write(&file, lines.chain(ordinary).collect::<String>()).expect("a user database");
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-euc", "mount --bind \"$0\" /etc/passwd; exec \"$@\""]).arg(file);
+    if let Some(user) = user::ordinary() {
+        command.args(["setpriv", "--clear-groups", &format!("--reuid={user}"), &format!("--regid={user}")]);
+    }
     command
 }
 

@@ -12,8 +12,8 @@ use crate::{build, process};
 const KERNEL_PREFIX: &str = "kernel_";
 /// Suites of the supervised backend are named so. They need root, and run on this machine's own kernel.
 const SUPERVISED_PREFIX: &str = "supervised_";
-/// Suites for the kernel that are about something else than a backend's decisions, or too long to be run twice.
-const ONE_BACKEND: [&str; 2] = ["kernel_agents", "kernel_sandbox"];
+/// The suite for the kernel that is about something else than a backend's decisions.
+const ONE_BACKEND: &str = "kernel_sandbox";
 /// What they are built with; a plain `cargo test` leaves them out.
 const KERNEL_FEATURE: &str = "leash-tests/kernel";
 
@@ -33,7 +33,7 @@ impl Suite {
 
     /// Whether the supervised backend must pass it.
     pub(super) fn is_for_supervised(&self) -> bool {
-        self.is_supervised() || self.needs_kernel() && !ONE_BACKEND.contains(&self.name.as_str())
+        self.is_supervised() || self.needs_kernel() && self.name != ONE_BACKEND
     }
 
     /// Whether it is for the supervised backend only.

@@ -25,13 +25,31 @@ const OF_MACHINES: [(&str, &str); 8] = [
     ("kernel_run", "doctor_finds_what_these_machines_have"),
 ];
 
-/// What the suites write to lies in memory, and goes with their mount namespace. In a new network namespace loopback is down.
+/// The suites that an ordinary user's sessions must pass, too.
+const OF_USERS: [&str; 7] = [
+    "kernel_accounting",
+    "kernel_differential",
+    "kernel_hooks",
+    "kernel_redteam",
+    "kernel_sessions",
+    "kernel_work",
+    "supervised_backend",
+];
+/// What an ordinary user doesn't have: cgroups, and the tools below root's home directory.
+const OF_ROOT: [(&str, &str); 2] =
+    [("kernel_sessions", "a_child_cgroup_made_later_is_inside"), ("kernel_work", "rust_crate_offline")];
+/// A number that is nobody's.
+const USER: &str = "54321";
+
+/// What the suites write to lies in memory, and goes with their mount namespace. In a new network namespace loopback is down. An
+/// ordinary user may not reach the binary where it was built.
 const GROUND: &str = r#"
 mkdir -p /srv
-mount -t tmpfs leash-tests /srv
+mount -t tmpfs -o mode=755 leash-tests /srv
 mount -t tmpfs leash-tests /var/tmp
 ip link set lo up
-exec "$@"
+cp "$LEASH_BIN" /srv/leash
+LEASH_BIN=/srv/leash exec "$@"
 "#;
 /// Where the suites mount a file system of their own.
 const MOUNT_POINT: &str = "/w";
@@ -47,13 +65,18 @@ pub(super) fn run(suites: &[Suite]) -> Result<Tally> {
     let (major, minor) = numbers.next().zip(numbers.next()).context("the kernel's release has no two numbers")?;
     let made = !Path::new(MOUNT_POINT).exists();
     let mut tally = Tally::default();
-    for suite in suites {
-        println!("\n=== {} (supervised)", suite.name);
+    let of_users = suites.iter().filter(|suite| OF_USERS.contains(&suite.name.as_str())).map(|suite| (suite, Some(USER)));
+    for (suite, user) in suites.iter().map(|suite| (suite, None)).chain(of_users) {
+        println!("\n=== {} (supervised, {})", suite.name, if user.is_some() { "as an ordinary user" } else { "as root" });
         let mut command = Command::new("unshare");
         command.args(["--mount", "--net", "--propagation", "private", "sh", "-ec", GROUND, "sh"]);
         command.arg(&suite.program).arg("--test-threads=1");
-        for (_, test) in OF_MACHINES.iter().filter(|(name, _)| *name == suite.name) {
+        let of_root = OF_ROOT.iter().filter(|_| user.is_some());
+        for (_, test) in OF_MACHINES.iter().chain(of_root).filter(|(name, _)| *name == suite.name) {
             command.args(["--skip", test]);
+        }
+        if let Some(user) = user {
+            command.env("LEASH_AS", user);
         }
         command.current_dir(&suite.directory).env("CARGO_MANIFEST_DIR", &suite.directory).env("LEASH_BIN", build::leash());
         command.env("LEASH_BACKEND", "supervised").env("LEASH_EXPECT_KERNEL", format!("{major}.{minor}"));

@@ -25,8 +25,8 @@ pub struct User {
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// All groups.
-    pub groups: Vec<u32>,
+    /// All groups; `None` if the daemon has them, too, and may not change them.
+    pub groups: Option<Vec<u32>>,
 }
 
 /// Moves the calling thread into the namespaces and the root of process `pid` below `proc`. Its file system attributes are its own
@@ -51,8 +51,10 @@ pub(super) fn enter(proc: BorrowedFd<'_>, pid: u32) -> Result<()> {
 
 /// Makes the calling thread, and it alone, one of the session's user. glibc's functions would change every thread.
 pub(super) fn become_user(user: &User) -> Result<()> {
-    // SAFETY: the length belongs to the array, which outlives the call.
-    check(unsafe { libc::syscall(libc::SYS_setgroups, user.groups.len(), user.groups.as_ptr()) })?;
+    if let Some(groups) = &user.groups {
+        // SAFETY: the length belongs to the array, which outlives the call.
+        check(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) })?;
+    }
     // SAFETY: no pointers.
     check(unsafe { libc::syscall(libc::SYS_setresgid, user.gid, user.gid, user.gid) })?;
     // SAFETY: no pointers; a flag of this thread.

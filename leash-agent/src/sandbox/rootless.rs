@@ -1,0 +1,105 @@
+//! Sessions of an ordinary user: this process moves into a user namespace of its own, in which that user has every privilege and
+//! nobody else exists. So the container is made as root makes it, and whatever comes of that reaches no further than the user.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Gid, Uid, fork};
+
+use super::SandboxError;
+
+/// `_LINUX_CAPABILITY_VERSION_3`
+const CAPABILITY_VERSION: u32 = 0x2008_0522;
+/// Where the kernel says which capability is the last that it knows.
+const LAST_CAPABILITY: &str = "/proc/sys/kernel/cap_last_cap";
+
+/// Moves this process, which must have one thread, into a user namespace where its user keeps its number, and makes programs that
+/// it starts as privileged there as it is itself: the launcher is one.
+pub fn enter() -> Result<(), SandboxError> {
+    let (uid, gid) = (Uid::effective(), Gid::effective());
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| SandboxError::UserNamespace(errno.into()))?;
+    let write = |name: &str, text: &str| {
+        let path = Path::new("/proc/self").join(name);
+        fs::write(&path, text).map_err(SandboxError::path("write", path))
+    };
+    // Without it the kernel lets nobody but root map groups, user_namespaces(7).
+    write("setgroups", "deny")?;
+    write("uid_map", &format!("{uid} {uid} 1"))?;
+    write("gid_map", &format!("{gid} {gid} 1"))?;
+    pass_on_capabilities().map_err(SandboxError::system("keep the privileges of a user namespace"))
+}
+
+/// Whether [`enter`] could succeed, tried in a process of its own.
+pub fn possible() -> Result<(), Errno> {
+    // SAFETY: the child calls nothing but what signal handlers may call.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            let status = unshare(CloneFlags::CLONE_NEWUSER).map_or_else(|errno| errno as i32, |()| 0);
+            // SAFETY: ends this process at once, without what the parent registered for its end.
+            unsafe { libc::_exit(status) }
+        }
+        ForkResult::Parent { child } => match waitpid(child, None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            WaitStatus::Exited(_, errno) => Err(Errno::from_raw(errno)),
+            _ => Err(Errno::EINTR),
+        },
+    }
+}
+
+/// Makes all capabilities ambient: a program that isn't root's loses the others when it is started.
+fn pass_on_capabilities() -> Result<(), Errno> {
+    let last = fs::read_to_string(LAST_CAPABILITY).ok().and_then(|text| text.trim().parse::<u32>().ok()).ok_or(Errno::EINVAL)?;
+    let all = u64::MAX >> 63_u32.saturating_sub(last);
+    let (low, high) = (all as u32, (all >> 32) as u32);
+    let header = [CAPABILITY_VERSION, 0];
+    // Effective, permitted, inheritable; then the upper halves.
+    let sets = [low, low, low, high, high, high];
+    // SAFETY: the version says that two triples follow, and they do.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) })?;
+    for capability in 0..=last {
+        // SAFETY: no pointers.
+        Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) })?;
+    }
+    Ok(())
+}
+
+/// Where an ordinary user's sessions keep what [`RUNTIME_DIR`](super::RUNTIME_DIR) is for root's.
+pub fn runtime_dir() -> Result<PathBuf, SandboxError> {
+    let own = |path: &Path| path.symlink_metadata().is_ok_and(|found| is_private(&found));
+    let from_login = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute() && own(path));
+    if let Some(dir) = from_login {
+        return Ok(dir.join("leash"));
+    }
+    let dir = PathBuf::from(format!("/tmp/leash-{}", Uid::effective()));
+    let made = fs::DirBuilder::new().mode(0o700).create(&dir);
+    match made {
+        // Anybody could have put something else there.
+        Ok(()) => Ok(dir),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && own(&dir) => Ok(dir),
+        Err(error) => Err(SandboxError::path("use", dir)(error)),
+    }
+}
+
+fn is_private(found: &fs::Metadata) -> bool {
+    found.is_dir() && found.uid() == Uid::effective().as_raw() && found.mode() & 0o077 == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_directories_are_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(is_private(&dir.path().symlink_metadata().unwrap()));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        assert!(!is_private(&link.symlink_metadata().unwrap()));
+        assert!(!is_private(&Path::new("/tmp").metadata().unwrap()));
+    }
+}
