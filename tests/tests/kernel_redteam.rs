@@ -15,8 +15,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// `open_by_handle_at(2)`
-const OF_ROOT: [&str; 1] = ["by-handle"];
+/// `open_by_handle_at(2)`; sockets that see packets.
+const OF_ROOT: [&str; 7] = ["by-handle", "packet-raw", "packet-dgram", "raw4", "raw-any", "raw-tcp", "raw6"];
 /// `linux/magic.h`
 const OVERLAYFS_MAGIC: i64 = 0x794c_7630;
 

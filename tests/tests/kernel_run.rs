@@ -356,15 +356,49 @@ fn bad_input_starts_nothing() {
 }
 
 #[test]
-fn without_privileges_nothing_starts() {
+fn what_takes_root_starts_nothing_without_it() {
     use std::os::unix::process::CommandExt;
     let ground = Ground::new(PERMIT_ALL);
-    let mut command = ground.command(&[], &["touch", "started"]);
     fs::set_permissions(ground.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let output = command.uid(65534).gid(65534).output().unwrap();
-    assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));
-    assert!(text(&output.stderr).contains("sudo leash run"), "{}", text(&output.stderr));
+    for (arguments, status, words) in [
+        (["--backend", "bpf-lsm"], 125, "sudo leash run"),
+        (["--require", "bpf-lsm"], 125, "sudo leash run"),
+        (["--user", "root"], 2, "only root can run a command as `root`"),
+    ] {
+        let mut command = ground.command(&arguments, &["touch", "started"]);
+        if arguments[0] == "--require" {
+            command.env_remove("LEASH_BACKEND");
+        }
+        let output = command.uid(65534).gid(65534).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(words), "{}", text(&output.stderr));
+    }
     assert!(!ground.workspace().join("started").exists());
+}
+
+/// An ordinary user's session needs a user namespace; where there can't be one, that is said and nothing starts.
+#[test]
+fn an_ordinary_user_needs_a_user_namespace() {
+    const NO_MORE: &str = "echo $1 > /proc/sys/user/max_user_namespaces; shift; exec \"$@\"";
+    let ground = Ground::new(PERMIT_ALL);
+    fs::set_permissions(ground.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let theirs = tempfile::Builder::new().tempdir_in("/srv").unwrap();
+    std::os::unix::fs::chown(theirs.path(), Some(65534), Some(65534)).unwrap();
+    let run = |namespaces: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.args(["unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-euc", NO_MORE, "sh", namespaces]);
+        command.arg(leash()).args(["run", "--policy"]).arg(ground.policy()).arg("--log").arg(theirs.path().join("log.jsonl"));
+        command.arg("--workspace").arg(theirs.path()).args(["--backend", "supervised", "--", "touch", "started"]);
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let output = run("0");
+    assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("needs a user namespace"), "{}", text(&output.stderr));
+    assert!(!theirs.path().join("started").exists());
+    let output = run("1000");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(theirs.path().join("started").exists());
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod kernel;
 mod paths;
 mod process;
@@ -40,6 +41,8 @@ enum Command {
     Demo(demo::Args),
     /// Take the figures of SPECIFICATION.md
     Bench(bench::Args),
+    /// Run the fuzz targets
+    Fuzz(fuzz::Args),
     /// Check the house rules that other tools don't
     Tidy,
     /// Run a command in a virtual machine with a Debian kernel and this machine's files
@@ -63,6 +66,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Command::Vm(args) => vm::run(&args),
     }

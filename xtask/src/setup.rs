@@ -47,6 +47,7 @@ const DISTRIBUTION_TOOLCHAIN: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-s
 
 /// Programs from the crate registry: name, version, and how to build it.
 const CARGO_DENY: (&str, &str) = ("cargo-deny", "0.20.2");
+const CARGO_FUZZ: (&str, &str) = ("cargo-fuzz", "0.13.2");
 const BPF_LINKER: (&str, &str) = ("bpf-linker", "0.13.0");
 
 /// What building, testing and measuring need; nothing happens on a machine that has it.
@@ -70,6 +71,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         kernel::prepare(series)?;
     }
     Ok(())
+}
+
+/// What `cargo xtask fuzz` needs.
+pub(crate) fn fuzzing() -> Result<()> {
+    run(&Args { build_only: true })?;
+    // What is instrumented links a runtime in C++.
+    apt_install(&["g++".to_owned()])?;
+    install_program(CARGO_FUZZ, &[], None)
 }
 
 fn install_packages(args: &Args) -> Result<()> {

@@ -96,6 +96,7 @@ mod tests {
     #[test]
     fn others_directories_are_not_used() {
         let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         assert!(is_private(&dir.path().symlink_metadata().unwrap()));
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path(), &link).unwrap();
