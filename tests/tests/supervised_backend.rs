@@ -111,6 +111,18 @@ fn sockets_work_as_ungoverned() {
     same_as_ungoverned(include_str!("../work/odd/sockets.py"));
 }
 
+/// What the machine shows of itself can't be changed, nor anything that is mounted in it.
+#[test]
+fn the_systems_own_files_are_read_only() {
+    let run = Plan::new(POLICY).run(&[
+        "awk",
+        "$2 ~ \"^/sys(/|$)\" { print $2; if ($4 !~ /^ro(,|$)/) print \"writable: \" $0 }",
+        "/proc/self/mounts",
+    ]);
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(text.starts_with("/sys\n") && !text.contains("writable"), "{text}{}", run.stderr);
+}
+
 /// What this backend can't see through is refused with an error that a program understands.
 #[test]
 fn what_cannot_be_supervised_is_refused() {

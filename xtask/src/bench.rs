@@ -45,6 +45,15 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     process::run(Command::new(&program).arg("native").arg("--json").arg(&native))?;
     let mut figures = read(&native)?;
 
+    eprintln!("on this machine, supervised");
+    let supervised = dir.join("supervised.json");
+    let projects = paths::root().join("tests/work");
+    let opens = args.opens.to_string();
+    let mut command = Command::new(&program);
+    command.arg("supervised").arg("--json").arg(&supervised).arg("--projects").arg(projects).args(["--opens", &opens]);
+    process::run(command.env("LEASH_BIN", build::leash()))?;
+    figures.extend(read(&supervised)?);
+
     eprintln!("on kernel {}", args.kernel.name());
     let governed = dir.join("governed.json");
     let job = vm::Job {
@@ -62,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             "--json".into(),
             governed.clone().into(),
             "--opens".into(),
-            args.opens.to_string().into(),
+            opens.into(),
         ],
     };
     let status = vm::execute(&job)?;

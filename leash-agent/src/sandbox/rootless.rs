@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Uid, fork};
@@ -21,25 +22,32 @@ const LAST_CAPABILITY: &str = "/proc/sys/kernel/cap_last_cap";
 /// Moves this process, which must have one thread, into a user namespace where its user keeps its number, and makes programs that
 /// it starts as privileged there as it is itself: the launcher is one.
 pub fn enter() -> Result<(), SandboxError> {
-    let (uid, gid) = (Uid::effective(), Gid::effective());
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| SandboxError::UserNamespace(errno.into()))?;
-    let write = |name: &str, text: &str| {
-        let path = Path::new("/proc/self").join(name);
-        fs::write(&path, text).map_err(SandboxError::path("write", path))
-    };
-    // Without it the kernel lets nobody but root map groups, user_namespaces(7).
-    write("setgroups", "deny")?;
-    write("uid_map", &format!("{uid} {uid} 1"))?;
-    write("gid_map", &format!("{gid} {gid} 1"))?;
-    pass_on_capabilities().map_err(SandboxError::system("keep the privileges of a user namespace"))
+    move_in().map_err(SandboxError::UserNamespace)
 }
 
-/// Whether [`enter`] could succeed, tried in a process of its own.
+fn move_in() -> std::io::Result<()> {
+    let (uid, gid) = (Uid::effective(), Gid::effective());
+    unshare(CloneFlags::CLONE_NEWUSER)?;
+    // Without it the kernel lets nobody but root map groups, user_namespaces(7).
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
+    Ok(pass_on_capabilities()?)
+}
+
+/// Whether [`enter`] would succeed, and be of any use: some systems permit the namespace, but nothing in it. Tried in a process of
+/// its own; the calling one must have no other threads.
 pub fn possible() -> Result<(), Errno> {
-    // SAFETY: the child calls nothing but what signal handlers may call.
+    let attempt = || -> std::io::Result<()> {
+        move_in()?;
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let none: Option<&str> = None;
+        Ok(mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?)
+    };
+    // SAFETY: without other threads, the child may use anything.
     match unsafe { fork() }? {
         ForkResult::Child => {
-            let status = unshare(CloneFlags::CLONE_NEWUSER).map_or_else(|errno| errno as i32, |()| 0);
+            let status = attempt().map_or_else(|error| error.raw_os_error().unwrap_or(libc::EIO), |()| 0);
             // SAFETY: ends this process at once, without what the parent registered for its end.
             unsafe { libc::_exit(status) }
         }

@@ -99,7 +99,7 @@ fn mounts(rootless: bool) -> Result<Vec<Mount>, OciSpecError> {
     pts.extend(tty.as_deref());
     // Only who owns the network namespace can have a sysfs of its own. The host's shows the same, and is read-only all the same.
     let sys = match rootless {
-        true => vec![("/sys", "bind", "/sys", vec!["rbind", "nosuid", "noexec", "nodev", "ro"])],
+        true => vec![("/sys", "bind", "/sys", vec!["rbind", "rnosuid", "rnoexec", "rnodev", "rro"])],
         false => vec![
             ("/sys", "sysfs", "sysfs", vec!["nosuid", "noexec", "nodev", "ro"]),
             ("/sys/fs/cgroup", "cgroup", "cgroup", vec!["nosuid", "noexec", "nodev", "relatime", "ro"]),

@@ -25,6 +25,11 @@ impl Figure {
         Self { figure: figure.into(), value, unit, reach: "reported".to_owned(), met: None }
     }
 
+    /// Says which backend it is of.
+    pub(crate) fn name_backend(&mut self, backend: &str) {
+        self.figure = format!("{backend}: {}", self.figure);
+    }
+
     /// Something that holds or doesn't: 1 or 0.
     pub(crate) fn holds(figure: impl Into<String>, holds: bool) -> Self {
         Self { figure: figure.into(), value: f64::from(u8::from(holds)), unit: "holds", reach: "1".to_owned(), met: Some(holds) }

@@ -1,10 +1,13 @@
 //! Takes the figures of SPECIFICATION.md. `cargo xtask bench` runs it: `native` on this machine, `governed` as root on a kernel where
-//! BPF LSM works. The other commands are the workloads, run inside and outside of sessions.
+//! BPF LSM works, `supervised` as root on any. The other commands are the workloads, run inside and outside of sessions.
 
+mod bench;
 mod figure;
+mod floor;
 mod governed;
 mod native;
 mod policies;
+mod supervised;
 mod workload;
 
 use std::path::PathBuf;
@@ -38,6 +41,28 @@ enum Command {
         #[arg(long, default_value_t = 1_000_000)]
         opens: u64,
     },
+    /// Figures of the supervised backend, on this machine's kernel; needs root.
+    Supervised {
+        /// Where the figures go, as a JSON array.
+        #[arg(long)]
+        json: PathBuf,
+        /// The binary under test.
+        #[arg(long, env = "LEASH_BIN")]
+        leash: PathBuf,
+        /// The directory of the projects that are built and tested.
+        #[arg(long)]
+        projects: PathBuf,
+        /// Opens of the accounting figure, over all processes.
+        #[arg(long, default_value_t = 1_000_000)]
+        opens: u64,
+    },
+    /// Like `loop`, under a supervisor that lets every call pass.
+    Floor {
+        /// The file.
+        path: PathBuf,
+        /// Pairs.
+        iterations: u64,
+    },
     /// Opens and closes one file and prints nanoseconds per pair.
     Loop {
         /// The file.
@@ -66,7 +91,15 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Native { json } => figure::write(&json, &native::figures()?),
-        Command::Governed { json, leash, opens } => figure::write(&json, &governed::figures(&leash, opens)?),
+        Command::Governed { json, leash, opens } => {
+            bench::isolate()?;
+            figure::write(&json, &governed::figures(&leash, opens)?)
+        }
+        Command::Supervised { json, leash, projects, opens } => {
+            bench::isolate()?;
+            figure::write(&json, &supervised::figures(&leash, &projects, opens)?)
+        }
+        Command::Floor { path, iterations } => floor::open_close(&path, iterations),
         Command::Loop { path, iterations } => workload::open_close(&path, iterations),
         Command::Opens { directory, processes, each } => workload::opens(&directory, processes, each),
         Command::Wait => workload::wait(),
