@@ -26,8 +26,9 @@ const OF_MACHINES: [(&str, &str); 8] = [
 ];
 
 /// The suites that an ordinary user's sessions must pass, too.
-const OF_USERS: [&str; 7] = [
+const OF_USERS: [&str; 8] = [
     "kernel_accounting",
+    "kernel_backends",
     "kernel_differential",
     "kernel_hooks",
     "kernel_redteam",

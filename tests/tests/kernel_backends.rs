@@ -1,0 +1,124 @@
+//! The table of differences in `docs/backends.md`, line by line, on whichever backend runs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use leash_tests::session::{Plan, Run};
+use leash_tests::{ground, user};
+
+/// What proves a line of the table.
+enum Proof {
+    /// A key of `differences.py`, with what comes of it on `bpf-lsm` and on `supervised`; `ok` is what comes of it without Leash.
+    Result(&'static str, &'static str, &'static str),
+    /// How often the log has this action on this path (or name in the script's directory), on each of them.
+    Count(&'static str, &'static str, u64, u64),
+    /// This test, of another suite.
+    Elsewhere(&'static str),
+    /// It is a race, or a figure.
+    Chance,
+}
+
+use Proof::{Chance, Count, Elsewhere, Result};
+
+/// The lines, by how they begin.
+const LINES: &[(&str, &[Proof])] = &[
+    (
+        "`ptrace`, `process_vm_readv`, `process_vm_writev`, `pidfd_getfd`, writing to `/proc/PID/mem`",
+        &[
+            Result("ptrace", "ok", "EPERM"),
+            Result("process_vm_readv", "ok", "EPERM"),
+            Result("process_vm_writev", "ok", "EPERM"),
+            Result("pidfd_getfd", "ok", "EPERM"),
+            Result("mem", "ok", "EPERM"),
+        ],
+    ),
+    (
+        "Landlock's calls, `recvmmsg`, `setxattrat`, `removexattrat`",
+        &[Result("landlock", "ok", "ENOSYS"), Result("recvmmsg", "ok", "ENOSYS")],
+    ),
+    ("a seccomp filter with a listener of its own", &[Result("listener", "ok", "EBUSY")]),
+    ("`mq_open`", &[Result("mq_open", "EACCES", "EPERM")]),
+    ("`openat2` that creates under `RESOLVE_…` limits", &[Result("openat2", "ok", "ENOSYS")]),
+    ("core dumps", &[Result("core", "ok", "none")]),
+    (
+        "`sendmsg` with credentials, `MSG_ZEROCOPY`",
+        &[Result("credentials", "ok", "EPERM"), Result("zerocopy", "ok", "EOPNOTSUPP")],
+    ),
+    ("credentials of a peer", &[Result("peer", "ok", "differs"), Result("peer-user", "ok", "ok")]),
+    ("`connect` of a datagram socket, then `send`", &[Count("NetworkSend", "datagrams", 2, 1)]),
+    ("a script that is swapped", &[Chance]),
+    ("a file mapped executable while its descriptor is swapped", &[Chance]),
+    ("an action that the file system refuses", &[Count("FileCreate", "/usr/leash-differences", 0, 1)]),
+    ("opening a terminal without `O_NOCTTY`", &[Result("terminal", "ok", "none")]),
+    ("a waiting call that a handled signal interrupts", &[Result("interrupted", "ok", "EINTR")]),
+    ("the daemon dies", &[Elsewhere("kernel_run")]),
+    ("cost of an open", &[Chance]),
+];
+
+const POLICY: &str = "@id(\"all\") permit(principal, action, resource);";
+
+fn run(path: &str) -> (Run, BTreeMap<String, String>) {
+    let run = Plan::new(POLICY).run(&["python3", path]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let text = String::from_utf8_lossy(&run.stdout).into_owned();
+    let results = text.lines().filter_map(|line| line.split_once(' ')).map(|(key, value)| (key.to_owned(), value.to_owned()));
+    (run, results.collect())
+}
+
+#[test]
+fn every_line_of_the_table_holds() {
+    ground::ready();
+    let root = ground::fresh("/w/odd");
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).unwrap();
+    let path = "/w/odd/differences.py";
+    fs::write(path, include_str!("../work/odd/differences.py")).unwrap();
+    user::hand_over(ground::ROOT);
+    let (run, results) = run(path);
+    let supervised = match run.start["backend"].as_str() {
+        Some("supervised") => true,
+        Some("bpf-lsm") => false,
+        other => panic!("{other:?}"),
+    };
+    let mut wrong = Vec::new();
+    for proof in LINES.iter().flat_map(|(_, proofs)| *proofs) {
+        match proof {
+            Result(key, kernel, other) => {
+                let expected = if supervised { other } else { kernel };
+                let found = results.get(*key).map_or("nothing", String::as_str);
+                if found != *expected {
+                    wrong.push(format!("{key}: {found}, not {expected}"));
+                }
+            }
+            Count(action, name, kernel, other) => {
+                let expected = if supervised { *other } else { *kernel };
+                let resource = std::path::Path::new(&results["place"]).join(name);
+                let resource = resource.to_str().unwrap();
+                let events = run.events.iter().filter(|event| event.action == *action && event.resource.words() == resource);
+                let found: u64 = events.map(|event| event.count).sum();
+                if found != expected {
+                    wrong.push(format!("{action} {name}: {found} times, not {expected}"));
+                }
+            }
+            Elsewhere(_) | Chance => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{}\n{results:?}", wrong.join("\n"));
+}
+
+#[test]
+fn every_line_of_the_table_is_known() {
+    let text = include_str!("../../docs/backends.md");
+    let table = text.split("## Differences").nth(1).expect("a table of differences");
+    let lines: Vec<&str> = table.lines().filter_map(|line| line.strip_prefix("| ")).skip(1).collect();
+    for line in &lines {
+        assert_eq!(LINES.iter().filter(|(start, _)| line.starts_with(start)).count(), 1, "{line}");
+    }
+    assert_eq!(lines.len(), LINES.len());
+    for suite in LINES.iter().flat_map(|(_, proofs)| *proofs) {
+        if let Elsewhere(suite) = suite {
+            assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(suite).with_extension("rs").exists());
+        }
+    }
+}
