@@ -15,9 +15,9 @@ use crate::request::{Effect, PolicyRef};
 use crate::source::{Expanded, Source, Variables, expand};
 
 /// Text is cut into parts of about this size, which are parsed in parallel.
-const PART_BYTES: usize = 128 << 10;
-/// Threads that parse.
-const THREADS: usize = 2;
+const PART_BYTES: usize = 16 << 10;
+/// More threads than this gain nothing.
+const MOST_THREADS: usize = 8;
 
 /// The expanded sources, and the way from a Cedar location to the user's text.
 pub(crate) struct Sources(Vec<Expanded>);
@@ -124,7 +124,7 @@ pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<
     let places = parts(&sources);
     let parse_one = |(place, end): &(Place, usize)| parse_part(&sources, *place, *end, validator);
     let parsed: Vec<Part> =
-        if places.len() < 2 { places.iter().map(parse_one).collect() } else { parallel(&places, THREADS, parse_one) };
+        if places.len() < 2 { places.iter().map(parse_one).collect() } else { parallel(&places, parse_one) };
     let (mut policies, mut warnings) = (Vec::new(), Vec::new());
     let mut numbers = BTreeMap::new();
     for ((place, _), part) in places.iter().zip(parsed) {
@@ -140,8 +140,9 @@ pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<
     Parsed { sources, policies, warnings }
 }
 
-/// Maps `items` on `threads` threads, in order.
-pub(crate) fn parallel<T: Sync, R: Send>(items: &[T], threads: usize, map: impl Fn(&T) -> R + Sync) -> Vec<R> {
+/// Maps `items` on as many threads as there are processors, in order.
+pub(crate) fn parallel<T: Sync, R: Send>(items: &[T], map: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
     let chunk = items.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
         let workers: Vec<_> =

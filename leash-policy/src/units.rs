@@ -421,7 +421,7 @@ impl Evaluation<'_> {
             }
         }
         let entities = self.world.with_resources(entities)?;
-        let tables = parallel(units, 2, |unit| {
+        let tables = parallel(units, |unit| {
             combine(unit).map(|keys| self.one(unit, keys, &entities, &resources)).collect::<Result<Vec<bool>, Diagnostic>>()
         });
         let mut kept = Vec::with_capacity(units.len());
