@@ -123,8 +123,7 @@ pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<
     }
     let places = parts(&sources);
     let parse_one = |(place, end): &(Place, usize)| parse_part(&sources, *place, *end, validator);
-    let parsed: Vec<Part> =
-        if places.len() < 2 { places.iter().map(parse_one).collect() } else { parallel(&places, parse_one) };
+    let parsed: Vec<Part> = if places.len() < 2 { places.iter().map(parse_one).collect() } else { parallel(&places, parse_one) };
     let (mut policies, mut warnings) = (Vec::new(), Vec::new());
     let mut numbers = BTreeMap::new();
     for ((place, _), part) in places.iter().zip(parsed) {

@@ -34,10 +34,7 @@ const LINES: &[(&str, &[Proof])] = &[
             Result("mem", "ok", "EPERM"),
         ],
     ),
-    (
-        "Landlock's calls, `recvmmsg`, `setxattrat`, `removexattrat`",
-        &[Result("landlock", "ok", "ENOSYS"), Result("recvmmsg", "ok", "ENOSYS")],
-    ),
+    ("Landlock's calls, `recvmmsg`", &[Result("landlock", "ok", "ENOSYS"), Result("recvmmsg", "ok", "ENOSYS")]),
     ("a seccomp filter with a listener of its own", &[Result("listener", "ok", "EBUSY")]),
     ("`mq_open`", &[Result("mq_open", "EACCES", "EPERM")]),
     ("`openat2` that creates under `RESOLVE_…` limits", &[Result("openat2", "ok", "ENOSYS")]),
