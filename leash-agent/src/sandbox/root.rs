@@ -72,8 +72,11 @@ fn present_unified_cgroups(mounted_at: &Path) -> Result<(), SandboxError> {
 /// For an ordinary user: a view of the hierarchy in which libcontainer finds that it may make no cgroup, wherever the host has its own.
 fn present_no_cgroups() -> Result<(), SandboxError> {
     unshare(CloneFlags::CLONE_NEWCGROUP).map_err(SandboxError::system("create a cgroup namespace"))?;
-    mount(Some("cgroup2"), CGROUP_ROOT, Some("cgroup2"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, None::<&str>)
-        .map_err(|errno| SandboxError::path("mount cgroup v2 at", CGROUP_ROOT)(errno.into()))
+    match mount(Some("cgroup2"), CGROUP_ROOT, Some("cgroup2"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, None::<&str>) {
+        // EBUSY: it is there already, and its root is that of the namespace.
+        Ok(()) | Err(Errno::EBUSY) => Ok(()),
+        Err(errno) => Err(SandboxError::path("mount cgroup v2 at", CGROUP_ROOT)(errno.into())),
+    }
 }
 
 /// Takes away every mount that is stacked on `path`, with all below it.
