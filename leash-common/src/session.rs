@@ -228,6 +228,9 @@ pub struct Scratch {
     pub enforce: u32,
     /// Class of the acting program.
     pub class: u32,
+    /// What is scanned: the area, the header word that names the first state, and where the symbols begin. They are kept here because
+    /// the verifier would follow each value of a register or of the stack through the scan on its own.
+    pub scanned: [u32; 3],
     /// For each area, a leaf of the tables for each kind that is asked.
     pub leaf: [[u32; Kind::COUNT]; 2],
     /// See [`WalkState`].

@@ -109,7 +109,7 @@ pub(crate) use image_of;
 const PLACE_EXE: u32 = 2;
 
 /// One pass of the automaton that starts at header word `head` over what begins at `from` in `place`; where it ends is in the slot's
-/// `scan`. Returns a cause.
+/// `scan`. For what is asked seldom: [`leash_decide`] has its own. Returns a cause.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn leash_scan(index: u32, place: u32, head: u32, from: u32) -> u32 {
@@ -146,24 +146,32 @@ pub unsafe fn scan_path(index: u32, scratch: *mut Scratch, area: u32) -> u32 {
 
 /// Finds the row of the object of `area` in the claimed slot. Returns a cause.
 #[inline(always)]
-unsafe fn row(index: u32, scratch: *mut Scratch, area: usize) -> u32 {
+unsafe fn row(installed: &Installed, scratch: *mut Scratch, area: usize) -> u32 {
     // SAFETY: the slot is claimed and `area` is below 2.
     unsafe {
-        let cause = if (*scratch).address_len != 0 {
-            let [head, from] = symbols(scratch);
-            leash_scan(index, 1, head, from)
+        let from = *(*scratch).start.as_ptr().add(area);
+        if (*scratch).address_len != 0 {
+            symbols(scratch);
+        } else if from >= MAX_PATH_BYTES as u32 {
+            return Cause::Unreachable as u32;
         } else {
-            scan_path(index, scratch, area as u32)
-        };
+            (*scratch).scanned = [area as u32, header::START_TEXT as u32, from];
+        }
+        let [place, head, from] = core::ptr::read_volatile(&raw const (*scratch).scanned);
+        let base = (&raw mut (*scratch).area).cast::<Area>().add(bound::<1>(place));
+        let path = (&raw mut (*base).path).cast::<u8>();
+        if !scan(&installed.pages, installed.start(head as usize), path, from, &raw mut (*scratch).scan) {
+            return Cause::CorruptImage as u32;
+        }
         (*scratch).hash.as_mut_ptr().add(area).write((*scratch).scan.hash);
-        cause
+        // The symbols of an endpoint are below 0x80.
+        if is_utf8(&(*scratch).scan) { Cause::Policy as u32 } else { Cause::NotUtf8 as u32 }
     }
 }
 
 /// Writes the endpoint as the symbols of `table::walk_endpoint`, none of them zero, in the place of the path of area 1, which is free.
-/// Returns the header word of the first state, and where the symbols begin.
 #[inline(always)]
-unsafe fn symbols(scratch: *mut Scratch) -> [u32; 2] {
+unsafe fn symbols(scratch: *mut Scratch) {
     // SAFETY: the slot is claimed.
     unsafe {
         let wide = (*scratch).address_len != 4;
@@ -183,7 +191,7 @@ unsafe fn symbols(scratch: *mut Scratch) -> [u32; 2] {
         path.add(MAX_PATH_BYTES - 2).write(1 + (port >> 4 & 15) as u8);
         path.add(MAX_PATH_BYTES - 1).write(1 + (port & 15) as u8);
         let head = if wide { header::START_IPV6 } else { header::START_IPV4 };
-        [head as u32, from as u32]
+        (*scratch).scanned = [1, head as u32, from as u32];
     }
 }
 
@@ -295,7 +303,7 @@ pub extern "C" fn leash_decide(index: u32, area: u32, kinds: u32) -> u32 {
         if cause != 0 {
             return cause;
         }
-        let cause = row(index, scratch, area);
+        let cause = row(&installed, scratch, area);
         if cause != 0 {
             return cause;
         }
@@ -316,7 +324,7 @@ pub fn decide_for_class(index: u32, kinds: u32) -> u32 {
     unsafe {
         (*scratch).epoch = 0;
         let installed = image_of!(scratch);
-        let cause = row(index, scratch, 0);
+        let cause = row(&installed, scratch, 0);
         if cause != 0 {
             return cause;
         }

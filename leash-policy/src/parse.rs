@@ -15,7 +15,7 @@ use crate::request::{Effect, PolicyRef};
 use crate::source::{Expanded, Source, Variables, expand};
 
 /// Text is cut into parts of about this size, which are parsed in parallel.
-const PART_BYTES: usize = 16 << 10;
+const PART_BYTES: usize = 64 << 10;
 /// More threads than this gain nothing.
 const MOST_THREADS: usize = 8;
 

@@ -1,10 +1,11 @@
 //! Requests as Cedar sees them: the entities, and Cedar's evaluator over them.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use cedar_policy_core::ast::{
-    self, Context, Entity, EntityUID, EntityUIDEntry, Expr, Literal, PartialValue, RestrictedExpr, Value,
+    self, Context, Eid, Entity, EntityType, EntityUID, EntityUIDEntry, Expr, Literal, PartialValue, RestrictedExpr, Value,
 };
 use cedar_policy_core::entities::{Entities, NoEntitiesSchema, TCComputation};
 use cedar_policy_core::evaluator::Evaluator;
@@ -24,7 +25,21 @@ pub(crate) fn internal(what: impl std::fmt::Display) -> Diagnostic {
 
 /// The entity `type::"id"`.
 pub(crate) fn uid(entity_type: &str, id: &str) -> Result<EntityUID, Diagnostic> {
-    EntityUID::with_eid_and_type(entity_type, id).map_err(|fault: ParseErrors| internal(fault))
+    Ok(EntityUID::from_components(entity_type_of(entity_type)?, Eid::new(id), None))
+}
+
+/// The entity type of this name. Each is parsed once: that takes Cedar longer than everything else about an entity.
+fn entity_type_of(name: &str) -> Result<EntityType, Diagnostic> {
+    thread_local! {
+        static PARSED: RefCell<BTreeMap<String, EntityType>> = const { RefCell::new(BTreeMap::new()) };
+    }
+    PARSED.with_borrow_mut(|parsed| {
+        if let Some(known) = parsed.get(name) {
+            return Ok(known.clone());
+        }
+        let new = ast::Name::parse_unqualified_name(name).map_err(|fault: ParseErrors| internal(fault))?;
+        Ok(parsed.entry(name.to_owned()).or_insert(EntityType::from(new)).clone())
+    })
 }
 
 /// The entities that are the same in each request of a session.

@@ -79,6 +79,11 @@ enum Command {
         /// Opens of each.
         each: u64,
     },
+    /// Runs `run.sh` of a directory and prints how many seconds it took.
+    Timed {
+        /// The directory.
+        place: PathBuf,
+    },
     /// Says `ready` and waits to be ended.
     Wait,
     /// Opens three files in a loop until the verdict on the first changes, and prints what it saw as JSON.
@@ -102,6 +107,7 @@ fn main() -> anyhow::Result<()> {
         Command::Floor { path, iterations } => floor::open_close(&path, iterations),
         Command::Loop { path, iterations } => workload::open_close(&path, iterations),
         Command::Opens { directory, processes, each } => workload::opens(&directory, processes, each),
+        Command::Timed { place } => workload::timed(&place),
         Command::Wait => workload::wait(),
         Command::Flip { directory } => workload::flip(&directory),
     }

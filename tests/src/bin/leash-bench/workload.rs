@@ -155,3 +155,12 @@ pub(crate) fn wait() -> anyhow::Result<()> {
     std::thread::sleep(std::time::Duration::from_secs(120));
     Ok(())
 }
+
+/// Runs `run.sh` in `place`, and prints seconds last.
+pub(crate) fn timed(place: &Path) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let status = std::process::Command::new("sh").arg("run.sh").current_dir(place).status()?;
+    anyhow::ensure!(status.success(), "run.sh ended with {status}");
+    println!("{}", start.elapsed().as_secs_f64());
+    Ok(())
+}
