@@ -222,15 +222,16 @@ pub struct Scratch {
     pub exe_hash: u64,
     /// Epoch of the image that decides this question, see [`EPOCH_WORD`]; 0 while none does.
     pub epoch: u64,
+    /// The epoch for which `class` and `exe_hash` are known; another one if they aren't.
+    pub classified: u64,
     /// Generation of that image.
     pub generation: u32,
     /// 1 if that image is enforced.
     pub enforce: u32,
     /// Class of the acting program.
     pub class: u32,
-    /// What is scanned: the area, the header word that names the first state, and where the symbols begin. They are kept here because
-    /// the verifier would follow each value of a register or of the stack through the scan on its own.
-    pub scanned: [u32; 3],
+    /// The kinds that are decided, during a pass.
+    pub asked: u32,
     /// For each area, a leaf of the tables for each kind that is asked.
     pub leaf: [[u32; Kind::COUNT]; 2],
     /// See [`WalkState`].

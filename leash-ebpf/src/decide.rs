@@ -108,23 +108,47 @@ pub(crate) use image_of;
 /// Path of area 0 or 1; the other value of `place` is the program's path in area 0.
 const PLACE_EXE: u32 = 2;
 
+/// Set in the kinds that are handed to [`leash_scan`] if the answers are for area 1.
+const SECOND: u32 = 1 << 31;
+/// Set there if the class is in the slot already, without anyone having asked who acts.
+const CLASS_GIVEN: u32 = 1 << 30;
+/// What [`leash_scan`] returns if [`leash_classify`] must be called first; no [`Cause`].
+const UNCLASSIFIED: u32 = u32::MAX;
+
 /// One pass of the automaton that starts at header word `head` over what begins at `from` in `place`; where it ends is in the slot's
-/// `scan`. For what is asked seldom: [`leash_decide`] has its own. Returns a cause.
+/// `scan`. Then, if there are `kinds` (a bit a kind, [`SECOND`], [`CLASS_GIVEN`]), the leaves of the row where it ended, for the class of
+/// the acting program. It is one function because finding the image costs as much as a short path. Returns a cause, or
+/// [`UNCLASSIFIED`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn leash_scan(index: u32, place: u32, head: u32, from: u32) -> u32 {
+pub extern "C" fn leash_scan(index: u32, place: u32, head: u32, from: u32, kinds: u32) -> u32 {
     let Some(scratch) = scratch::memory(index) else { return Cause::NoScratch as u32 };
-    // SAFETY: the caller claimed the slot; both parts of the offset are bounded.
+    // SAFETY: the caller claimed the slot; all parts of the offsets are bounded.
     unsafe {
         let installed = image_of!(scratch);
+        if kinds != 0 && kinds & CLASS_GIVEN == 0 && !classified(scratch) {
+            return UNCLASSIFIED;
+        }
+        // What the verifier knows of a register it would follow through the scan, for each value on its own.
+        (*scratch).asked = kinds;
         let area = bound::<1>(place) * size_of::<Area>();
         let part = bound::<1>(place >> 1) * MAX_PATH_BYTES;
         let path = (&raw mut (*scratch).area).cast::<u8>().add(offset_of!(Area, path)).add(area).add(part);
         if !scan(&installed.pages, installed.start(head as usize), path, from, &raw mut (*scratch).scan) {
             return Cause::CorruptImage as u32;
         }
+        let kinds = core::ptr::read_volatile(&raw const (*scratch).asked);
+        if kinds == 0 {
+            return Cause::Policy as u32;
+        }
+        let area = bound::<1>(kinds >> 31);
+        (*scratch).hash.as_mut_ptr().add(area).write((*scratch).scan.hash);
+        // The symbols of an endpoint are below 0x80.
+        if !is_utf8(&(*scratch).scan) {
+            return Cause::NotUtf8 as u32;
+        }
+        leaves(&installed, scratch, area, (*scratch).scan.accept, kinds & !(SECOND | CLASS_GIVEN))
     }
-    Cause::Policy as u32
 }
 
 /// Runs the automaton over the path of `area`; where it ends is in the slot's `scan`. Returns a cause.
@@ -139,39 +163,33 @@ pub unsafe fn scan_path(index: u32, scratch: *mut Scratch, area: u32) -> u32 {
         if from >= MAX_PATH_BYTES as u32 {
             return Cause::Unreachable as u32;
         }
-        let cause = leash_scan(index, area, header::START_TEXT as u32, from);
+        let cause = leash_scan(index, area, header::START_TEXT as u32, from, 0);
         if cause == 0 && !is_utf8(&(*scratch).scan) { Cause::NotUtf8 as u32 } else { cause }
     }
 }
 
-/// Finds the row of the object of `area` in the claimed slot. Returns a cause.
+/// Decides `kinds` of the object of `area` in the claimed slot. Returns what [`leash_scan`] does.
 #[inline(always)]
-unsafe fn row(installed: &Installed, scratch: *mut Scratch, area: usize) -> u32 {
+unsafe fn decide(index: u32, scratch: *mut Scratch, area: usize, kinds: u32) -> u32 {
+    let kinds = kinds | if area != 0 { SECOND } else { 0 };
     // SAFETY: the slot is claimed and `area` is below 2.
     unsafe {
-        let from = *(*scratch).start.as_ptr().add(area);
         if (*scratch).address_len != 0 {
-            symbols(scratch);
-        } else if from >= MAX_PATH_BYTES as u32 {
+            let [head, from] = symbols(scratch);
+            return leash_scan(index, 1, head, from, kinds);
+        }
+        let from = *(*scratch).start.as_ptr().add(area);
+        if from >= MAX_PATH_BYTES as u32 {
             return Cause::Unreachable as u32;
-        } else {
-            (*scratch).scanned = [area as u32, header::START_TEXT as u32, from];
         }
-        let [place, head, from] = core::ptr::read_volatile(&raw const (*scratch).scanned);
-        let base = (&raw mut (*scratch).area).cast::<Area>().add(bound::<1>(place));
-        let path = (&raw mut (*base).path).cast::<u8>();
-        if !scan(&installed.pages, installed.start(head as usize), path, from, &raw mut (*scratch).scan) {
-            return Cause::CorruptImage as u32;
-        }
-        (*scratch).hash.as_mut_ptr().add(area).write((*scratch).scan.hash);
-        // The symbols of an endpoint are below 0x80.
-        if is_utf8(&(*scratch).scan) { Cause::Policy as u32 } else { Cause::NotUtf8 as u32 }
+        leash_scan(index, area as u32, header::START_TEXT as u32, from, kinds)
     }
 }
 
 /// Writes the endpoint as the symbols of `table::walk_endpoint`, none of them zero, in the place of the path of area 1, which is free.
+/// Returns the header word of the first state, and where the symbols begin.
 #[inline(always)]
-unsafe fn symbols(scratch: *mut Scratch) {
+unsafe fn symbols(scratch: *mut Scratch) -> [u32; 2] {
     // SAFETY: the slot is claimed.
     unsafe {
         let wide = (*scratch).address_len != 4;
@@ -191,23 +209,27 @@ unsafe fn symbols(scratch: *mut Scratch) {
         path.add(MAX_PATH_BYTES - 2).write(1 + (port >> 4 & 15) as u8);
         path.add(MAX_PATH_BYTES - 1).write(1 + (port & 15) as u8);
         let head = if wide { header::START_IPV6 } else { header::START_IPV4 };
-        (*scratch).scanned = [1, head as u32, from as u32];
+        [head as u32, from as u32]
     }
 }
 
-/// The class of the current task's program, in the slot.
+/// Whether the class of the acting program is in the slot, or in the task's record, from where it is taken.
 #[inline(always)]
-unsafe fn class(index: u32, scratch: *mut Scratch) -> u32 {
+unsafe fn classified(scratch: *mut Scratch) -> bool {
     // SAFETY: the current task is a trusted pointer; the record is the task's own; the slot is claimed.
     unsafe {
-        let task: *mut TaskRecord = TASKS.get(bpf_get_current_task_btf().cast(), false);
-        if !task.is_null() && (*task).start != 0 && (*task).tag == class_tag((*scratch).slot, (*scratch).generation) {
-            (*scratch).class = (*task).class;
-            (*scratch).exe_hash = (*task).hash;
-            return Cause::Policy as u32;
+        if (*scratch).classified == (*scratch).epoch {
+            return true;
         }
+        let task: *mut TaskRecord = TASKS.get(bpf_get_current_task_btf().cast(), false);
+        if task.is_null() || (*task).start == 0 || (*task).tag != class_tag((*scratch).slot, (*scratch).generation) {
+            return false;
+        }
+        (*scratch).class = (*task).class;
+        (*scratch).exe_hash = (*task).hash;
+        (*scratch).classified = (*scratch).epoch;
+        true
     }
-    leash_classify(index)
 }
 
 /// Finds the class of the acting program: the current task's, or at the first exec of a session, which has no program that acts,
@@ -238,7 +260,7 @@ pub extern "C" fn leash_classify(index: u32) -> u32 {
         if from >= MAX_PATH_BYTES as u32 {
             return Cause::UnknownProgram as u32;
         }
-        let cause = leash_scan(index, PLACE_EXE, header::START_EXE as u32, from);
+        let cause = leash_scan(index, PLACE_EXE, header::START_EXE as u32, from, 0);
         if cause != 0 {
             return cause;
         }
@@ -247,6 +269,7 @@ pub extern "C" fn leash_classify(index: u32) -> u32 {
         }
         (*scratch).class = (*scratch).scan.accept;
         (*scratch).exe_hash = (*scratch).scan.hash;
+        (*scratch).classified = (*scratch).epoch;
         if known {
             (*task).class = (*scratch).class;
             (*task).hash = (*scratch).exe_hash;
@@ -298,21 +321,25 @@ pub extern "C" fn leash_decide(index: u32, area: u32, kinds: u32) -> u32 {
     let area = area as usize & 1;
     // SAFETY: the caller claimed the slot; the mask bounds the index.
     unsafe {
-        let installed = image_of!(scratch);
         let cause = *(*scratch).cause.as_ptr().add(area);
         if cause != 0 {
+            // The record needs mode and generation all the same.
+            let _ = image_of!(scratch);
             return cause;
         }
-        let cause = row(&installed, scratch, area);
+        let decided = decide(index, scratch, area, kinds);
+        if decided != UNCLASSIFIED {
+            return decided;
+        }
+        let cause = leash_classify(index);
         if cause != 0 {
             return cause;
         }
-        let accept = (*scratch).scan.accept;
-        let cause = class(index, scratch);
-        if cause != 0 {
-            return cause;
+        // Nobody could classify it for another image.
+        match decide(index, scratch, area, kinds) {
+            UNCLASSIFIED => Cause::UnknownProgram as u32,
+            decided => decided,
         }
-        leaves(&installed, scratch, area, accept, kinds)
     }
 }
 
@@ -323,12 +350,7 @@ pub fn decide_for_class(index: u32, kinds: u32) -> u32 {
     // SAFETY: nothing else uses the slot.
     unsafe {
         (*scratch).epoch = 0;
-        let installed = image_of!(scratch);
-        let cause = row(&installed, scratch, 0);
-        if cause != 0 {
-            return cause;
-        }
-        leaves(&installed, scratch, 0, (*scratch).scan.accept, kinds)
+        decide(index, scratch, 0, kinds | CLASS_GIVEN)
     }
 }
 
@@ -366,7 +388,10 @@ pub extern "C" fn leash_judge(index: u32, old_kinds: u32, new_kinds: u32, forth:
 #[inline(always)]
 unsafe fn attempt(index: u32, scratch: *mut Scratch, old_kinds: u32, new_kinds: u32, forth: u32, back: u32) -> (u32, u32) {
     // SAFETY: the slot is claimed.
-    unsafe { (*scratch).epoch = 0 };
+    unsafe {
+        (*scratch).epoch = 0;
+        (*scratch).classified = 0;
+    }
     let old = leash_decide(index, 0, old_kinds);
     if new_kinds == 0 || old == Cause::Reloaded as u32 {
         return (old, old);
