@@ -68,7 +68,8 @@ pub(super) fn build(plan: &Plan, root: &Path) -> Result<Spec, OciSpecError> {
     .collect::<Result<Vec<_>, _>>()?;
     let text = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
     let mut masked = text(MASKED);
-    masked.extend(plan.state_dir.parent().map(|runtime| runtime.to_string_lossy().into_owned()));
+    // An ordinary user's are elsewhere.
+    masked.extend(plan.state_dir.parent().filter(|_| rootless).map(|runtime| runtime.to_string_lossy().into_owned()));
     let linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .cgroups_path(plan.cgroup.as_ref().map_or_else(|| Path::new("/").join(&plan.session), |cgroup| cgroup.path.clone()))

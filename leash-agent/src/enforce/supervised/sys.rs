@@ -87,18 +87,6 @@ pub(super) fn give(listener: BorrowedFd<'_>, id: u64, fd: BorrowedFd<'_>, close_
     ioctl(listener, ADDFD, &raw mut addition)
 }
 
-/// Answers a call with a descriptor.
-pub(super) fn answer_with(listener: BorrowedFd<'_>, id: u64, fd: BorrowedFd<'_>, close_on_exec: bool) -> Result<()> {
-    let mut addition = libc::seccomp_notif_addfd {
-        id,
-        flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
-        srcfd: fd.as_raw_fd() as u32,
-        newfd: 0,
-        newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
-    };
-    ioctl(listener, ADDFD, &raw mut addition).map(drop)
-}
-
 /// Wakes whoever waits on the processor that the other side runs on, where the kernel can.
 pub(super) fn wake_nearby(listener: BorrowedFd<'_>) {
     // SAFETY: the flags are passed by value. Kernels that don't know the command refuse it, and nothing is lost.

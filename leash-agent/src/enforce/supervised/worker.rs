@@ -115,10 +115,14 @@ fn handle(shared: &Arc<Shared>, call: Call) {
     let given = match answered {
         Ok(Answer::Value(value)) => sys::answer(listener, call.id, value, 0),
         Ok(Answer::Descriptor(fd, close_on_exec)) => {
-            match sys::answer_with(listener, call.id, fd.as_fd(), close_on_exec) {
+            let number = sys::give(listener, call.id, fd.as_fd(), close_on_exec);
+            // Nobody else may have it when the caller goes on: a program that is open for writing can't be started.
+            drop(fd);
+            match number {
+                Ok(number) => sys::answer(listener, call.id, number.into(), 0),
+                Err(Errno::ENOENT) => Ok(()),
                 // The caller has no room for another descriptor.
-                Err(errno) if errno != Errno::ENOENT => sys::answer(listener, call.id, 0, -(errno as i32)),
-                given => given,
+                Err(errno) => sys::answer(listener, call.id, 0, -(errno as i32)),
             }
         }
         Ok(Answer::Continue) => sys::let_pass(listener, call.id),
