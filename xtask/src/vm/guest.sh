@@ -78,6 +78,7 @@ stage_two() {
     $bb cat </run/vm/err >"$(port_of err)" & cat_err=$!
     exec 3>/run/vm/out 4>/run/vm/err
     if [ "$MERGE_OUTPUT" = yes ]; then exec 4>&3; fi
+    : >$job/began
     $bb setsid $bb sh $job/command </dev/null >&3 2>&4 3>&- 4>&- &
     wait $!
     status=$?

@@ -25,6 +25,8 @@ use crate::paths;
 
 /// Machines that are started for one job at most.
 const MAX_STARTS: u32 = 3;
+/// An emulated machine that isn't at its command by then stands still: a boot takes seconds, on a busy processor a minute.
+const BOOT_LIMIT: Duration = Duration::from_secs(240);
 /// What a guest that only proves that it boots may take.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 /// Like `timeout(1)`.
@@ -95,9 +97,14 @@ impl Machine {
 
     /// Waits for the end; `false` if the deadline came first.
     fn wait(&mut self, limit: Option<Duration>) -> Result<bool> {
+        self.wait_or(limit, || false)
+    }
+
+    /// The same, or for something else that comes first.
+    fn wait_or(&mut self, limit: Option<Duration>, come: impl Fn() -> bool) -> Result<bool> {
         let start = Instant::now();
         loop {
-            if self.0.try_wait()?.is_some() {
+            if self.0.try_wait()?.is_some() || come() {
                 return Ok(true);
             }
             if limit.is_some_and(|limit| start.elapsed() >= limit) {
@@ -115,7 +122,7 @@ pub(super) fn run(job: &Job, kernel: &Kernel) -> Result<u8> {
         if let Some(status) = attempt(job, kernel, true)? {
             return Ok(status);
         }
-        eprintln!("the emulated {} machine tripped while its kernel patched itself; it is started again", kernel.series.name());
+        eprintln!("the emulated {} machine tripped while its kernel started; it is started again", kernel.series.name());
     }
     attempt(job, kernel, false)?.context("the machine was not started")
 }
@@ -168,7 +175,13 @@ fn attempt(job: &Job, kernel: &Kernel, may_fail: bool) -> Result<Option<u8>> {
         carry(dir, "err", |bytes| io::stderr().write_all(bytes))?,
     ];
     let mut machine = Machine::start(command)?;
-    let ended = machine.wait(job.timeout)?;
+    let start = Instant::now();
+    let began = job_dir.join("began");
+    let patient = job.timeout.is_none_or(|limit| limit > BOOT_LIMIT);
+    if may_fail && !kvm && patient && !machine.wait_or(Some(BOOT_LIMIT), || began.exists())? {
+        return Ok(None);
+    }
+    let ended = machine.wait(job.timeout.map(|limit| limit.saturating_sub(start.elapsed())))?;
     drop(machine);
     if ended {
         for carrier in carriers {
