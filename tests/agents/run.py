@@ -37,7 +37,8 @@ DENIED = re.compile(r"Permission denied|EACCES|Errno 13\b")
 
 def mini(url, home):
     """mini-swe-agent: Python, one shell tool, OpenAI chat completions. It ends by a command, not by a message."""
-    command = [INSTALLED / "mini/bin/mini", "--yolo", "--exit-immediately", "--model", "openai/scripted"]
+    # Its first line names the place where it was installed, which need not be the one it is found at.
+    command = [INSTALLED / "mini/bin/python", INSTALLED / "mini/bin/mini", "--yolo", "--exit-immediately", "--model", "openai/scripted"]
     command += ["-c", "mini.yaml", "-c", f"model.model_kwargs.api_base={url}/v1", "-c", "model.cost_tracking=ignore_errors"]
     state = home / ".config/mini-swe-agent"
     state.mkdir(parents=True, exist_ok=True)
@@ -97,15 +98,30 @@ def isolate():
     os.execvp("unshare", ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-euc", script, "sh", *again])
 
 
-def at_home(home, directory):
-    """A prefix that starts a command where `home` is the caller's home directory: policies believe the user database, not $HOME."""
+def at_home(home, directory, user):
+    """A prefix that starts a command where `home` is the home directory of whom it runs as: policies believe the user database, not
+    $HOME."""
     users = directory / "passwd"
     lines = [line.split(":") for line in pathlib.Path("/etc/passwd").read_text().splitlines()]
+    if user is not None:
+        lines.append(["somebody", "x", str(user), str(user), "", "", "/bin/sh"])
     for fields in lines:
-        if fields[2:3] == [str(os.getuid())]:
+        if fields[2:3] == [str(os.getuid() if user is None else user)]:
             fields[5] = str(home)
     users.write_text("".join(":".join(fields) + "\n" for fields in lines))
     return ["unshare", "--mount", "sh", "-euc", 'mount --bind "$0" /etc/passwd; exec "$@"', users]
+
+
+def become(user):
+    """A prefix that starts a command as this user, in nobody else's groups."""
+    return [] if user is None else ["setpriv", "--clear-groups", f"--reuid={user}", f"--regid={user}"]
+
+
+def hand_over(directory, user):
+    """Gives the user what the scenario is about: the directory, and /etc, so that only a policy keeps it from being written to."""
+    if user is not None:
+        subprocess.run(["chown", "-Rh", f"{user}:{user}", directory], check=True)
+        os.chown("/etc", user, user)
 
 
 def bait():
@@ -139,6 +155,7 @@ def main():
     parser.add_argument("--scenario", type=pathlib.Path, default=HERE / "scenario.json")
     parser.add_argument("--timeout", type=float, default=600, help="seconds")
     parser.add_argument("--throw-away", action="store_true", help="this machine may be attacked")
+    parser.add_argument("--user", type=int, help="number of the user that the agent runs as, instead of the caller")
     parser.add_argument("--leash", type=pathlib.Path)
     parser.add_argument("leash_args", nargs="*", metavar="ARG", help="more arguments for `leash run`")
     options = parser.parse_args()
@@ -161,7 +178,11 @@ def main():
         # The container would refuse a change to /etc by itself; the policy is to be seen doing it.
         governed = [options.leash, "run", "--profile", options.agent, "--policy", policy, "--rw", "/etc"]
         governed += ["--workspace", workspace, "--log", directory / "log.jsonl", *options.leash_args]
-        command = [*at_home(home, directory), *governed, *(f"--env={name}" for name in environment), "--", *command]
+        governed += [*(f"--env={name}" for name in environment), "--", *command]
+        command = [*at_home(home, directory, options.user), *become(options.user), *governed]
+    else:
+        command = [*become(options.user), *command]
+    hand_over(directory, options.user)
 
     begun = time.monotonic()
     with open(directory / "agent.log", "wb") as log:

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use governed::{Log, describe, fixtures, leash, names_policy, resource_text, scratch};
 use leash_tests::keeper::keep_loaded;
+use leash_tests::user;
 use serde::Deserialize;
 
 /// What `run.py` reports.
@@ -47,6 +48,9 @@ const EACCES: i32 = 13;
 fn run(agent: &str, directory: &Path, leash_args: Option<&[&str]>) -> Report {
     let mut command = Command::new("/usr/bin/python3");
     command.arg(fixtures().join("agents/run.py")).args(["--throw-away", "--agent", agent, "--dir"]).arg(directory);
+    if let Some(user) = user::ordinary() {
+        command.arg(format!("--user={user}"));
+    }
     if let Some(arguments) = leash_args {
         keep_loaded();
         command.arg("--leash").arg(leash()).arg("--").args(arguments);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use governed::{Log, leash, names_policy, scratch};
 use leash_tests::keeper::keep_loaded;
+use leash_tests::user;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -59,7 +60,14 @@ impl Ground {
         leash.arg("run").arg("--policy").arg(self.policy()).arg("--log").arg(self.path("log.jsonl"));
         leash.arg("--workspace").arg(self.workspace()).args(options).arg("--").args(command);
         leash.env("HOME", self.path("home")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.act(&mut leash);
         leash
+    }
+
+    /// Has a command run as whom the suite is about, who owns everything here.
+    fn act(&self, command: &mut Command) {
+        user::hand_over(self.dir.path());
+        user::act(command);
     }
 
     fn run(&self, options: &[&str], command: &[&str]) -> Output {
@@ -278,6 +286,7 @@ fn the_session_cannot_write_its_policy_or_its_log() {
     let mut command = Command::new(leash());
     command.args(["run", "--policy"]).arg(ground.policy()).arg("--policy").arg(inside.join("q.cedar"));
     command.arg("--log").arg(&log).arg("--workspace").arg(ground.workspace()).args(["--", "sh", "-c"]);
+    ground.act(&mut command);
     let output = command
         .arg("echo x >> log.jsonl; rm log.jsonl; echo x > rules/q.cedar; echo x > rules/r.cedar; mv rules r; echo x > new")
         .output()
@@ -342,6 +351,7 @@ fn bad_input_starts_nothing() {
     for (options, status, words) in cases {
         let mut command = Command::new(leash());
         command.arg("run").current_dir(ground.workspace()).args(*options).args(["--", "touch", "started"]);
+        ground.act(&mut command);
         let output = command.env("HOME", ground.path("home")).stdin(Stdio::null()).output().unwrap();
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(*status), "{options:?}: {stderr}");
@@ -411,11 +421,17 @@ fn a_full_disk_ends_the_session() {
     mount(&["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs"]);
     let mut command = Command::new(leash());
     command.args(["run", "--policy"]).arg(ground.policy()).arg("--log").arg(small.join("log.jsonl")).arg("--workspace");
+    ground.act(&mut command);
     command.arg(ground.workspace()).args(["--", "sh", "-c", "i=0; while :; do i=$((i+1)); echo > f$i; rm f$i; done"]);
     let output = command.stdin(Stdio::null()).output().unwrap();
     mount(&["umount"]);
     assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("No space left on device"), "{}", text(&output.stderr));
+}
+
+/// Where sessions keep what they need while they run.
+fn runtime_dir() -> PathBuf {
+    user::ordinary().map_or_else(|| "/run/leash".into(), |user| format!("/tmp/leash-{user}").into())
 }
 
 /// What a session makes outside of its files.
@@ -426,7 +442,7 @@ fn traces() -> Vec<String> {
     };
     let mut found: Vec<String> = names("/sys/fs/cgroup").into_iter().filter(|path| path.ends_with("/leash")).collect();
     found.extend(names("/sys/fs/bpf").into_iter().filter(|path| path.contains("leash")));
-    found.extend(names("/run/leash").into_iter().filter(|path| Path::new(path).is_dir()));
+    found.extend(names(&runtime_dir().display().to_string()).into_iter().filter(|path| Path::new(path).is_dir()));
     found.extend(
         fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|line| line.contains("/run/leash")).map(str::to_owned),
     );
@@ -459,12 +475,13 @@ fn a_session_dies_with_its_parent() {
         text(&Command::new("pgrep").args(["-fx", "sleep 54321"]).output().unwrap().stdout).is_empty()
     });
     // The next session cleans up after it.
+    let runtime = runtime_dir();
     let text = fs::read_to_string(ground.path("log.jsonl")).unwrap();
     let start: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     let left = start["session"].as_str().unwrap();
-    assert!(Path::new("/run/leash").join(left).exists());
+    assert!(runtime.join(left).exists());
     assert_eq!(Ground::new(PERMIT_ALL).shell("exit 0").status.code(), Some(0));
-    assert!(!Path::new("/run/leash").join(left).exists());
+    assert!(!runtime.join(left).exists());
     assert!(!Path::new("/sys/fs/cgroup/leash").join(left).exists());
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use governed::{leash, scratch};
 use leash_tests::keeper::keep_loaded;
+use leash_tests::user;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, poll};
@@ -52,6 +53,8 @@ impl Person {
         leash.args(["run", "--policy"]).arg(policy).arg("--log").arg(dir.path().join("log.jsonl"));
         leash.arg("--workspace").arg(workspace).arg("--").args(command);
         leash.env("TERM", "xterm").stdin(stdio()).stdout(stdio()).stderr(stdio());
+        user::hand_over(dir.path());
+        user::act(&mut leash);
         // SAFETY: both calls are async-signal-safe, and descriptor 0 is the terminal by now.
         unsafe {
             leash.pre_exec(|| {

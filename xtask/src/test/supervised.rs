@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::run_and_tally;
 use super::suite::Suite;
 use super::tally::Tally;
-use crate::{build, process};
+use crate::{build, paths, process};
 
 /// Tests that speak of the throw-away machines, by suite: their root is an overlay, they have loop devices and every kind of IPv6
 /// route, `doctor` finds BPF LSM in them, and their process 1 lets its namespaces be opened.
@@ -26,28 +26,41 @@ const OF_MACHINES: [(&str, &str); 8] = [
 ];
 
 /// The suites that an ordinary user's sessions must pass, too.
-const OF_USERS: [&str; 8] = [
+const OF_USERS: [&str; 11] = [
     "kernel_accounting",
+    "kernel_agents",
     "kernel_backends",
     "kernel_differential",
     "kernel_hooks",
     "kernel_redteam",
+    "kernel_run",
     "kernel_sessions",
+    "kernel_terminal",
     "kernel_work",
     "supervised_backend",
 ];
-/// What an ordinary user doesn't have: cgroups, and the tools below root's home directory.
-const OF_ROOT: [(&str, &str); 2] =
-    [("kernel_sessions", "a_child_cgroup_made_later_is_inside"), ("kernel_work", "rust_crate_offline")];
+/// What an ordinary user doesn't have: other users, cgroups, and the tools below root's home directory.
+const OF_ROOT: [(&str, &str); 3] = [
+    ("kernel_run", "another_user_can_be_named"),
+    ("kernel_sessions", "a_child_cgroup_made_later_is_inside"),
+    ("kernel_work", "rust_crate_offline"),
+];
 /// A number that is nobody's.
 const USER: &str = "54321";
 
-/// What the suites write to lies in memory, and goes with their mount namespace. In a new network namespace loopback is down. An
-/// ordinary user may not reach the binary where it was built.
+/// What the suites write to lies in memory, `/etc` too, and goes with their mount namespace. In a new network namespace loopback is
+/// down. An ordinary user may not reach the binary where it was built, nor the agents where they were installed.
 const GROUND: &str = r#"
 mkdir -p /srv
 mount -t tmpfs -o mode=755 leash-tests /srv
 mount -t tmpfs leash-tests /var/tmp
+mkdir /srv/etc /srv/agents
+mount -t tmpfs -o mode=755 leash-tests /srv/etc
+cp -a /etc/. /srv/etc/
+mount --move /srv/etc /etc
+rmdir /srv/etc
+mount --bind "$LEASH_AGENTS_DIR" /srv/agents
+export LEASH_AGENTS_DIR=/srv/agents
 ip link set lo up
 cp "$LEASH_BIN" /srv/leash
 LEASH_BIN=/srv/leash exec "$@"
@@ -81,6 +94,7 @@ pub(super) fn run(suites: &[Suite]) -> Result<Tally> {
         }
         command.current_dir(&suite.directory).env("CARGO_MANIFEST_DIR", &suite.directory).env("LEASH_BIN", build::leash());
         command.env("LEASH_BACKEND", "supervised").env("LEASH_EXPECT_KERNEL", format!("{major}.{minor}"));
+        command.env("LEASH_AGENTS_DIR", paths::target().join("agents"));
         tally.add(&run_and_tally(&mut command, &suite.name)?);
     }
     if made && Path::new(MOUNT_POINT).exists() {
