@@ -50,6 +50,7 @@ fn plan(argv: &[&str], cgroup: &Cgroup, session: &str, binds: Vec<Bind>) -> Plan
         env,
         terminal: false,
         supervisor: None,
+        floor: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
 
 use leash_tests::attempt::Attempt;
-use leash_tests::session::{EACCES, Plan, Run};
+use leash_tests::session::{EACCES, Plan, Run, Running};
 use leash_tests::{ground, user};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -72,6 +72,76 @@ fn a_swapped_address_connects_to_what_was_decided_on() {
     victims();
     let (run, counts) = never_wins("swap-connect 10.99.0.2 10.99.0.1", swaps(2));
     assert_eq!(run.denials("NetworkConnect", "10.99.0.2:7099/udp").count() as u64, counts.denied);
+}
+
+/// What the floor of this kernel must have, at least: the ABI that its release brought.
+fn expected_abi() -> u64 {
+    let release = ground::kernel();
+    let (major, minor) = release.split_once('.').unwrap();
+    let release: (u32, u32) = (major.parse().unwrap(), minor.parse().unwrap());
+    let brought = [((6, 2), 3), ((6, 7), 4), ((6, 10), 5), ((6, 12), 6), ((6, 15), 7), ((7, 0), 8), ((7, 1), 9), ((7, 2), 10)];
+    brought.into_iter().rfind(|(since, _)| release >= *since).map_or(2, |(_, abi)| abi)
+}
+
+const SOMEWHERE: &str = r#"
+@id("reads") permit(principal, action in [Action::"FileRead", Action::"DirList"], resource);
+@id("system") permit(principal, action == Action::"ProcessExec", resource in Dir::"/usr");
+@id("later") permit(principal, action == Action::"ProcessExec", resource in Dir::"/var/tmp/leash-tests/later");
+"#;
+
+/// Waits until the command runs: its floor is there.
+fn await_command(running: &Running) {
+    let opens = |record: &serde_json::Value| (record["action"] == "FileRead").then_some(());
+    ground::await_some("the command", || running.records().iter().find_map(opens));
+}
+
+/// A program in a directory that was not there when the floor was laid: the policy permits it, and the kernel doesn't.
+#[test]
+fn the_floor_lies_under_the_supervisor() {
+    let later = format!("{}/later", ground::ASIDE);
+    let script = format!("until [ -e {later}/true ]; do :; done; {later}/true; echo $?; /usr/bin/true; echo $?");
+    ground::ready();
+    drop(fs::remove_dir_all(&later));
+    let running = Plan::new(SOMEWHERE).start(&["/usr/bin/sh", "-c", &script]);
+    await_command(&running);
+    fs::create_dir(&later).unwrap();
+    fs::copy("/usr/bin/true", format!("{later}/made")).unwrap();
+    assert!(std::process::Command::new(format!("{later}/made")).status().unwrap().success());
+    fs::rename(format!("{later}/made"), format!("{later}/true")).unwrap();
+    let run = running.finish();
+    fs::remove_dir_all(&later).unwrap();
+    assert_eq!(String::from_utf8_lossy(&run.stdout), "126\n0\n", "{}{}", run.stderr, run.denials_text());
+    let abi = run.start["landlock_abi"].as_u64();
+    assert!(abi >= Some(expected_abi()), "{abi:?}");
+    let started = run.events.iter().filter(|event| event.resource.words() == format!("{later}/true"));
+    assert!(started.into_iter().all(|event| event.verdict == "allow"), "{}", run.denials_text());
+}
+
+/// A floor can't be raised: what would need it is refused, and the old policy stays.
+#[test]
+fn a_reload_that_wants_more_than_the_floor_is_refused() {
+    ground::ready();
+    let root = ground::fresh("/w/reloaded");
+    fs::copy("/usr/bin/true", root.join("true")).unwrap();
+    let also =
+        |dir: &str| format!("{SOMEWHERE} permit(principal, action == Action::\"ProcessExec\", resource in Dir::\"{dir}\");");
+    let first = also("/w");
+    let plan = Plan::new(&first);
+    let running = plan.start(&["/usr/bin/sh", "-c", "while [ -e /w/reloaded/true ]; do :; done; /usr/bin/true"]);
+    await_command(&running);
+    let reload = |policy: &str| {
+        fs::write(plan.policy_file(), policy).unwrap();
+        running.reload()
+    };
+    assert!(reload(SOMEWHERE), "less than the floor was refused");
+    assert!(reload(&first), "as much as the floor was refused");
+    assert!(!reload(&also("/etc")), "more than the floor was accepted");
+    fs::remove_file(root.join("true")).unwrap();
+    let run = running.finish();
+    assert_eq!(run.status, 0, "{}{}", run.stderr, run.denials_text());
+    let refused = run.records.iter().filter(|record| record["ok"] == false);
+    let words: Vec<_> = refused.filter_map(|record| record["error"].as_str()).collect();
+    assert!(matches!(words[..], [words] if words.contains("`/etc`") && words.contains("Landlock floor")), "{words:?}");
 }
 
 /// Runs a Python program, ungoverned and in a session; both must print the same.

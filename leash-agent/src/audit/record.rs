@@ -67,6 +67,9 @@ pub struct SessionStart {
     pub leash: String,
     /// Backend that decides.
     pub backend: String,
+    /// ABI of the Landlock floor under the session, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landlock_abi: Option<i32>,
     /// Release of the kernel.
     pub kernel: String,
     /// Mode.

@@ -6,8 +6,9 @@ use std::path::Path;
 use super::policies::Ready;
 use super::{BackendChoice, Notices, Required, RunError, convert};
 use crate::audit::record::Mode;
-use crate::enforce::supervised::{self, Supervised, SupervisedSpec, User};
+use crate::enforce::supervised::{self, Floor, Supervised, SupervisedSpec, User};
 use crate::enforce::{Engine, Guard, SessionSpec};
+use crate::sandbox::floor;
 use crate::sandbox::plan::Identity;
 
 /// The backend of a session.
@@ -58,6 +59,11 @@ impl Backend {
             notices
                 .warning(&format!("backend supervised, because bpf-lsm can't be had here ({error}); `leash doctor` says more"));
         }
+        if floor::abi().is_none() {
+            notices.warning(
+                "this kernel has no Landlock, so nothing but the supervisor holds this session; `leash doctor` says more",
+            );
+        }
         Ok(Self::Supervised)
     }
 
@@ -67,6 +73,22 @@ impl Backend {
             Self::BpfLsm(_) => "bpf-lsm",
             Self::Supervised => "supervised",
         }
+    }
+
+    /// The ABI of the floor under its sessions; `None` where the kernel has none, or decides by itself.
+    pub(super) fn landlock_abi(&self) -> Option<i32> {
+        match self {
+            Self::BpfLsm(_) => None,
+            Self::Supervised => floor::abi(),
+        }
+    }
+
+    /// The floor that a policy wants. `changeable`: see [`Floor::new`].
+    pub(super) fn floor(&self, mode: Mode, ready: &Ready, changeable: &dyn Fn(&Path) -> bool) -> Result<Option<Floor>, RunError> {
+        if self.landlock_abi().is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Floor::new(ready.compiled.image(), convert::kernel_mode(mode), changeable)?))
     }
 
     /// Makes ready for one session; what its container must be given.

@@ -7,7 +7,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::Uid;
 
 use crate::enforce::{Engine, supervised};
-use crate::sandbox::{NAMESPACE_REMEDY, cgroup, rootless};
+use crate::sandbox::{NAMESPACE_REMEDY, cgroup, floor, rootless};
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Findings {
 
 /// What the supervised backend doesn't promise; the kernel's programs do.
 pub const SUPERVISED_LIMITS: &str = "the backend supervised gives the same verdicts and can't mediate io_uring, ptrace, 32-bit programs, \
-    Landlock and recvmmsg: it refuses them; each decided call costs some microseconds, and a script that is swapped while it is started \
+    Landlock of programs' own and recvmmsg: it refuses them; each decided call costs some microseconds, and a script that is swapped while it is started \
     can be another one for the same interpreter (SECURITY.md)";
 
 /// Looks at everything. The check of the programs loads and attaches them, and takes them away again.
@@ -52,15 +52,15 @@ pub fn all() -> Findings {
         // An ordinary user's sessions have none.
         shared.push(cgroups());
     }
+    let (supervision, landlock) = (supervision(), landlock());
     let kernel_side = [kernel(), type_information(), lsm_list(), bpf_file_system(), programs(root)];
-    let supervision = supervision();
     let fine = |checks: &[Check]| checks.iter().all(|check| check.ok);
     let backend = match (fine(&shared), fine(&kernel_side), supervision.ok) {
         (true, true, _) => Some("bpf-lsm"),
         (true, false, true) => Some("supervised"),
         _ => None,
     };
-    Findings { checks: kernel_side.into_iter().chain(shared).chain([supervision]).collect(), backend }
+    Findings { checks: kernel_side.into_iter().chain(shared).chain([supervision, landlock]).collect(), backend }
 }
 
 fn supervision() -> Check {
@@ -68,6 +68,19 @@ fn supervision() -> Check {
         Ok(()) => Check::new("supervision", true, "system calls can be answered by a supervisor", ""),
         Err(error) => {
             Check::new("supervision", false, error.to_string(), "use Linux 6.0 or later, built with CONFIG_SECCOMP_FILTER=y")
+        }
+    }
+}
+
+/// The floor under supervised sessions, which go on without it.
+fn landlock() -> Check {
+    let name = "Landlock";
+    match floor::abi() {
+        Some(abi) => Check::new(name, true, format!("ABI {abi}, the floor under sessions of the backend supervised"), ""),
+        None => {
+            let remedy = "build the kernel with CONFIG_SECURITY_LANDLOCK=y and have `landlock` in the list of `lsm=`; sessions of the \
+                backend supervised have nothing below the supervisor without it";
+            Check::new(name, false, "none, or not in the LSM list", remedy)
         }
     }
 }

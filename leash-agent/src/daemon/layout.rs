@@ -51,6 +51,9 @@ const AGENT_STATE: &[(&str, &[&str])] = &[
 /// Directory of a project with policies that narrow a session. Never writable in one.
 pub(super) const PROJECT_DIR: &str = ".leash";
 
+/// Trees that a session has of its own.
+const REPLACED: [&str; 3] = ["/proc", "/sys", "/dev"];
+
 /// Where the session works, and its binds.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -112,6 +115,12 @@ impl Layout {
             Ok(_) => Ok(()),
             Err(source) => Err(RunError::AgentState { path, source }),
         }
+    }
+
+    /// Whether a session may find other names in the directory `path` than the host has there now, or make some.
+    pub(super) fn changeable(&self, path: &Path) -> bool {
+        let own = REPLACED.iter().any(|tree| path.starts_with(tree)) || self.private_tmp && path.starts_with("/tmp");
+        own || is_writable(&self.binds, path)
     }
 
     /// Makes the file `path` readable only, if it lies where the session can write.

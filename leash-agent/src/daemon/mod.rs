@@ -121,6 +121,12 @@ pub enum RunError {
     /// A policy file could have been changed by the agent.
     #[error("`{}` was not read again: it lies where the agent can write; move it out of the workspace, or into its .leash directory", .0.display())]
     Writable(PathBuf),
+    /// A new policy wants more than can be had.
+    #[error(
+        "the new policy lets programs be started below `{}`, which the Landlock floor of this session has ruled out for good; start a new session for it",
+        .0.display()
+    )]
+    BeyondFloor(PathBuf),
     /// The command isn't there.
     #[error("cannot find the command `{0}`")]
     NotFound(String),

@@ -21,6 +21,7 @@ use crate::audit::log::{LogError, LogWriter, create_log_dir};
 use crate::audit::record::{Body, Mode, SessionEnd, SessionStart};
 use crate::audit::summary::Ending;
 use crate::audit::time::compact;
+use crate::enforce::supervised::Floor;
 use crate::sandbox::cgroup::Cgroup;
 use crate::sandbox::plan::{Identity, Place, Plan};
 use crate::sandbox::{Container, EXIT_LEASH, RUNTIME_DIR, StateDir, env, rootless, user};
@@ -113,7 +114,9 @@ impl Prepared {
         let state = StateDir::create(&runtime, session)?;
         let cgroup = if self.root { Some(Cgroup::create(session)?) } else { None };
         let (streams, stdio) = Streams::new()?;
-        let plan = self.plan(request, session, environment, &state, cgroup.as_ref(), streams.terminal());
+        let mut plan = self.plan(request, session, environment, &state, cgroup.as_ref(), streams.terminal());
+        let floor = backend.floor(mode, &self.ready, &|path| self.layout.changeable(path))?;
+        plan.floor = floor.as_ref().map(|floor| floor.directories().to_vec()).unwrap_or_default();
         let (arming, socket) = backend.arm()?;
         let mut container = Container::create(Path::new("/proc/self/exe"), plan, stdio, socket)?;
         let Self { user, layout, policies, ready, .. } = self;
@@ -127,7 +130,8 @@ impl Prepared {
         let recorder = Recorder::start(guard, log, ready, mode, alarm_end)?;
 
         let ended = {
-            let mut reloads = Reloads { policies: &policies, layout: &layout, recorder: &recorder, generation: 1 };
+            let mut reloads =
+                Reloads { policies: &policies, layout: &layout, backend, mode, floor, recorder: &recorder, generation: 1 };
             let watched = if request.watch { policies.watched() } else { Vec::new() };
             match Pump::new(&mut container, signals, streams, alarm, &watched) {
                 Ok(mut pump) => pump.run(&mut |notices| reloads.reload(notices), notices),
@@ -175,6 +179,7 @@ impl Prepared {
             env,
             terminal,
             supervisor: None,
+            floor: Vec::new(),
         }
     }
 }
@@ -191,13 +196,28 @@ fn warn(policy: &leash_policy::Compiled, notices: &mut dyn Notices) {
 struct Reloads<'a> {
     policies: &'a Policies,
     layout: &'a Layout,
+    backend: &'a Backend,
+    mode: Mode,
+    /// What the session stands on; nothing can raise it.
+    floor: Option<Floor>,
     recorder: &'a Recorder,
     generation: u32,
 }
 
 impl Reloads<'_> {
+    fn recompile(&self) -> Result<Ready, RunError> {
+        let ready = self.policies.recompile(self.generation + 1, &self.layout.binds)?;
+        if let Some(floor) = &self.floor
+            && let Some(wanted) = self.backend.floor(self.mode, &ready, &|path| self.layout.changeable(path))?
+            && let Some(beyond) = floor.lacks(&wanted)
+        {
+            return Err(RunError::BeyondFloor(beyond.to_owned()));
+        }
+        Ok(ready)
+    }
+
     fn reload(&mut self, notices: &mut dyn Notices) {
-        match self.policies.recompile(self.generation + 1, &self.layout.binds) {
+        match self.recompile() {
             Ok(ready) => {
                 self.generation += 1;
                 notices.info(&format!("policy reloaded ({} policies)", ready.set.policies));
@@ -260,6 +280,7 @@ fn start_record(
     Body::SessionStart(Box::new(SessionStart {
         leash: env!("CARGO_PKG_VERSION").to_owned(),
         backend: backend.name().to_owned(),
+        landlock_abi: backend.landlock_abi(),
         kernel: kernel.unwrap_or_default(),
         mode: request.mode.into(),
         command: request.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),

@@ -21,7 +21,7 @@ use nix::sys::stat::fstat;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdout, execve, fork, pipe2, setsid};
 
-use super::{filter, notify};
+use super::{filter, floor, notify};
 
 /// Exit status when Leash itself failed.
 pub const EXIT_LEASH: i32 = 125;
@@ -41,6 +41,8 @@ pub(super) struct Init {
     pub terminal: bool,
     /// See [`Plan::supervisor`](super::plan::Plan::supervisor).
     pub supervisor: Option<i32>,
+    /// See [`Plan::floor`](super::plan::Plan::floor).
+    pub floor: Vec<std::path::PathBuf>,
 }
 
 impl Executor for Init {
@@ -138,6 +140,11 @@ impl Init {
         if let Some(socket) = self.supervisor {
             // SAFETY: the launcher was started with this descriptor open, and nothing in between closes it.
             let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+            // Before the filter, which answers that there is no Landlock.
+            if let Err(error) = floor::install(&self.floor) {
+                say(format_args!("cannot lay the session's Landlock floor: {error}"));
+                exit(EXIT_LEASH)
+            }
             if let Err(errno) = notify::install(socket) {
                 return errno;
             }

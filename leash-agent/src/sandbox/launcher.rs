@@ -176,7 +176,13 @@ fn create(plan: &Plan) -> Result<Container, String> {
     let root = root::assemble(plan).map_err(|error| error.to_string())?;
     let spec = spec::build(plan, &root).map_err(|error| error.to_string())?;
     spec.save(plan.state_dir.join("config.json")).map_err(|error| error.to_string())?;
-    let init = Init { argv: plan.argv.clone(), env: plan.env.clone(), terminal: plan.terminal, supervisor: plan.supervisor };
+    let init = Init {
+        argv: plan.argv.clone(),
+        env: plan.env.clone(),
+        terminal: plan.terminal,
+        supervisor: plan.supervisor,
+        floor: plan.floor.clone(),
+    };
     let console = plan.terminal.then(|| plan.state_dir.join("console.sock"));
     ContainerBuilder::new(plan.session.clone(), SyscallType::default())
         .with_executor(init)

@@ -11,6 +11,7 @@ pub mod cgroup;
 mod container;
 pub mod env;
 mod filter;
+pub mod floor;
 mod init;
 pub mod launcher;
 mod mounts;

@@ -24,6 +24,7 @@ const SYS_FCHMODAT2: i64 = 452;
 const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
 const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+const ENOTTY: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOTTY as u32;
 const EBUSY: u32 = libc::SECCOMP_RET_ERRNO | libc::EBUSY as u32;
 
 /// Calls that always wait for an answer.
@@ -95,6 +96,9 @@ const EXECUTABLE: [(i64, u32); 2] = [(libc::SYS_mprotect, 2), (libc::SYS_pkey_mp
 /// any descriptor can set.
 const ATTRIBUTE_COMMANDS: [u32; 4] = [0x4008_6602, 0x4008_7602, 0x401c_5820, 0x4080_6685];
 
+/// Opens the other end of a pseudo-terminal without naming it. Programs fall back to its path, which is asked.
+const OPEN_PEER: u32 = libc::TIOCGPTPEER as u32;
+
 /// The program.
 fn program() -> Vec<libc::sock_filter> {
     let mut code = vec![load(offset::NUMBER)];
@@ -132,12 +136,14 @@ fn program() -> Vec<libc::sock_filter> {
         libc::SYS_ioctl,
         &[
             load(offset::argument(1)),
-            jump_equal(flags, 4, 0),
-            jump_equal(version, 3, 0),
-            jump_equal(extended, 2, 0),
-            jump_equal(verity, 1, 0),
+            jump_equal(flags, 5, 0),
+            jump_equal(version, 4, 0),
+            jump_equal(extended, 3, 0),
+            jump_equal(verity, 2, 0),
+            jump_equal(OPEN_PEER, 2, 0),
             give(ALLOW),
             give(NOTIFY),
+            give(ENOTTY),
         ],
     );
     // A listener of its own would answer a program's calls in the supervisor's place. Kernels that know but one per process say the same.
@@ -280,6 +286,7 @@ mod tests {
             assert_eq!(native(libc::SYS_ioctl, &[3, u64::from(command)]), NOTIFY);
         }
         assert_eq!(native(libc::SYS_ioctl, &[3, libc::TCGETS]), ALLOW);
+        assert_eq!(native(libc::SYS_ioctl, &[3, (1 << 40) | libc::TIOCGPTPEER]), ENOTTY);
     }
 
     #[test]

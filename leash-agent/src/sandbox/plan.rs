@@ -33,6 +33,8 @@ pub struct Plan {
     /// Descriptor of the launcher, a socket over which the command's process sends the descriptor that its supervised calls arrive
     /// on. `None` where the kernel decides by itself.
     pub supervisor: Option<i32>,
+    /// Directories below which a supervised command can ever start programs, all of them text; nothing else is beyond its floor.
+    pub floor: Vec<PathBuf>,
 }
 
 /// A cgroup.

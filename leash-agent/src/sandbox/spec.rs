@@ -171,6 +171,7 @@ mod tests {
             env: Vec::new(),
             terminal: false,
             supervisor: None,
+            floor: Vec::new(),
         };
         build(&plan, Path::new("/run/leash/s1/root")).unwrap()
     }

@@ -1,5 +1,5 @@
 """What docs/backends.md says of the backends, one `key result` a line: `ok`, `differs`, or the error's name."""
-import ctypes, errno, os, pty, resource, signal, socket, struct, tempfile
+import ctypes, errno, fcntl, os, pty, resource, signal, socket, struct, tempfile
 
 libc = ctypes.CDLL(None, use_errno=True)
 place = tempfile.mkdtemp(dir=".")
@@ -55,6 +55,11 @@ buffer = ctypes.create_string_buffer(8)
 vector = struct.pack("QQ", ctypes.addressof(buffer), 8)
 header = ctypes.create_string_buffer(struct.pack("QIxxxxQQQQixxxxIxxxx", 0, 0, ctypes.addressof(ctypes.create_string_buffer(vector, 16)), 1, 0, 0, 0, 0), 64)
 call("recvmmsg", 299, one.fileno(), header, 1, socket.MSG_DONTWAIT, 0)
+
+attempt("signal", lambda: os.kill(1, 0))
+master, slave = pty.openpty()
+say("terminals", "ok" if os.isatty(slave) else "none")
+attempt("peer-end", lambda: os.close(fcntl.ioctl(master, 0x5441, os.O_RDWR | os.O_NOCTTY)))
 
 # A filter that answers nothing, but wants to.
 allow = struct.pack("HBBI", 0x06, 0, 0, 0x7FFF0000)

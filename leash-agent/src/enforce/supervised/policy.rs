@@ -50,7 +50,8 @@ impl Policy {
         Ok(cursor)
     }
 
-    fn name(&self, path: &[u8]) -> std::result::Result<Cursor<'_>, Denied> {
+    /// Where a name leads.
+    pub(super) fn name(&self, path: &[u8]) -> std::result::Result<Cursor<'_>, Denied> {
         if std::str::from_utf8(path).is_err() {
             return Err(Denied(Cause::NotUtf8));
         }
