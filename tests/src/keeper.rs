@@ -17,6 +17,10 @@ struct Idle {
 #[allow(clippy::expect_used)] // tests: failing loudly is their job
 pub fn keep_loaded() {
     static IDLE: OnceLock<Idle> = OnceLock::new();
+    // A supervisor has none.
+    if env::var_os("LEASH_BACKEND").is_some_and(|backend| backend == "supervised") {
+        return;
+    }
     IDLE.get_or_init(|| {
         fs::create_dir_all("/srv").expect("/srv can be made");
         let directory = tempfile::Builder::new().prefix("leash-idle-").tempdir_in("/srv").expect("a directory below /srv");

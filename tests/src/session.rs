@@ -116,6 +116,12 @@ impl Plan {
         self
     }
 
+    /// In another workspace.
+    pub fn in_workspace(mut self, directory: &str) -> Self {
+        self.arguments = ["--workspace", directory].map(OsString::from).into();
+        self
+    }
+
     /// With more arguments of `leash run`.
     pub fn with(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(OsString::from));
@@ -217,6 +223,11 @@ impl Running {
                 line.contains("\"ok\":true")
             })
         })
+    }
+
+    /// Waits for the end of one whose daemon was killed, which may leave a log without an end.
+    pub fn abandon(mut self) {
+        self.child.wait().unwrap();
     }
 
     /// Waits for the end and reads the log.

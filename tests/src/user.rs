@@ -10,6 +10,11 @@ pub fn ordinary() -> Option<u32> {
     Some(text.parse().unwrap_or_else(|_| panic!("`LEASH_AS` is no number: `{text}`")))
 }
 
+/// Whether that user's sessions have a container: `LEASH_BARE` says that it may have no user namespace.
+pub fn has_container() -> bool {
+    std::env::var_os("LEASH_BARE").is_none()
+}
+
 /// Has `command` run as that user.
 pub fn act(command: &mut Command) {
     if let Some(user) = ordinary() {

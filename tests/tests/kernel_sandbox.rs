@@ -42,6 +42,7 @@ fn plan(argv: &[&str], cgroup: &Cgroup, session: &str, binds: Vec<Bind>) -> Plan
         session: session.into(),
         state_dir: Path::new(RUNTIME_DIR).join(session),
         cgroup: Some(Place { mount: cgroup.mount().into(), path: cgroup.path().into() }),
+        contained: true,
         workdir: binds.first().map_or_else(|| "/".into(), |bind| bind.path.clone()),
         binds,
         private_tmp: true,

@@ -70,6 +70,9 @@ pub struct SessionStart {
     /// ABI of the Landlock floor under the session, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landlock_abi: Option<i32>,
+    /// Whether there is a container around the session.
+    #[serde(default = "yes")]
+    pub container: bool,
     /// Release of the kernel.
     pub kernel: String,
     /// Mode.
@@ -88,6 +91,11 @@ pub struct SessionStart {
     pub principal: serde_json::Value,
     /// The policies.
     pub policies: PolicySet,
+}
+
+/// Logs from before there were sessions without a container.
+fn yes() -> bool {
+    true
 }
 
 /// What was compiled into the tables.

@@ -29,6 +29,10 @@ struct Report<'a> {
     backend: Option<&'static str>,
     /// What this backend doesn't promise.
     limits: Option<&'static str>,
+    /// Whether sessions have a container.
+    container: bool,
+    /// What they don't have without one.
+    container_limits: Option<&'static str>,
     checks: Vec<CheckReport<'a>>,
 }
 
@@ -41,7 +45,7 @@ struct CheckReport<'a> {
 }
 
 pub(super) fn run(args: DoctorArgs, global: Global) -> Result<ExitCode> {
-    let checks::Findings { checks, backend } = checks::all();
+    let checks::Findings { checks, backend, container } = checks::all();
     let ok = backend.is_some();
     let supervised = backend == Some("supervised");
     let mut out = stdout().lock();
@@ -50,7 +54,9 @@ pub(super) fn run(args: DoctorArgs, global: Global) -> Result<ExitCode> {
             .iter()
             .map(|check| CheckReport { name: check.name, ok: check.ok, found: &check.found, remedy: check.remedy.as_deref() })
             .collect();
-        let report = Report { v: VERSION, ok, backend, limits: supervised.then_some(checks::SUPERVISED_LIMITS), checks };
+        let limits = supervised.then_some(checks::SUPERVISED_LIMITS);
+        let container_limits = (!container).then_some(checks::BARE_LIMITS);
+        let report = Report { v: VERSION, ok, backend, limits, container, container_limits, checks };
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
     } else {
@@ -70,6 +76,9 @@ pub(super) fn run(args: DoctorArgs, global: Global) -> Result<ExitCode> {
         }
         if supervised {
             writeln!(out, "{}", checks::SUPERVISED_LIMITS)?;
+        }
+        if ok && !container {
+            writeln!(out, "sessions have no container: {}", checks::BARE_LIMITS)?;
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::policies::Ready;
 use super::{BackendChoice, Notices, Required, RunError, convert};
 use crate::audit::record::Mode;
-use crate::enforce::supervised::{self, Floor, Supervised, SupervisedSpec, User};
+use crate::enforce::supervised::{self, BoundsSpec, Floor, Supervised, SupervisedSpec, User};
 use crate::enforce::{Engine, Guard, SessionSpec};
 use crate::sandbox::floor;
 use crate::sandbox::plan::Identity;
@@ -25,6 +25,8 @@ pub(super) struct Governed<'a> {
     pub(super) user: &'a Identity,
     pub(super) mode: Mode,
     pub(super) ready: &'a Ready,
+    /// What there is in the place of a container, if there is none.
+    pub(super) bounds: Option<BoundsSpec>,
 }
 
 /// A backend that waits for its session's container.
@@ -105,7 +107,7 @@ impl Backend {
 
 impl Arming<'_> {
     /// Installs the policy. Nothing of the command has run.
-    pub(super) fn register(self, session: &Governed<'_>) -> Result<Guard, RunError> {
+    pub(super) fn register(self, session: Governed<'_>) -> Result<Guard, RunError> {
         let (image, generation) = (session.ready.compiled.image(), session.ready.set.generation);
         let mode = convert::kernel_mode(session.mode);
         match self {
@@ -117,7 +119,8 @@ impl Arming<'_> {
             Self::Supervised(socket) => {
                 let Identity { uid, gid, groups, .. } = session.user.clone();
                 let user = User { uid, gid, groups: session.cgroup.map(|_| groups) };
-                let spec = SupervisedSpec { init_pid: session.init_pid, user, socket, mode, image, generation };
+                let (init_pid, bounds) = (session.init_pid, session.bounds);
+                let spec = SupervisedSpec { init_pid, bounds, user, socket, mode, image, generation };
                 Ok(Guard::Supervised(Supervised::register(spec)?))
             }
         }

@@ -7,7 +7,9 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::Uid;
 
 use crate::enforce::{Engine, supervised};
-use crate::sandbox::{NAMESPACE_REMEDY, cgroup, floor, rootless};
+use crate::sandbox::{NAMESPACE_REMEDY, cgroup, floor, possible_without_container, rootless};
+
+use super::bare;
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +39,17 @@ pub struct Findings {
     pub checks: Vec<Check>,
     /// The backend that `leash run` takes by itself; `None` if it can't enforce.
     pub backend: Option<&'static str>,
+    /// Whether its sessions have a container.
+    pub container: bool,
 }
 
 /// What the supervised backend doesn't promise; the kernel's programs do.
 pub const SUPERVISED_LIMITS: &str = "the backend supervised gives the same verdicts and can't mediate io_uring, ptrace, 32-bit programs, \
     Landlock of programs' own and recvmmsg: it refuses them; each decided call costs some microseconds, and a script that is swapped while it is started \
     can be another one for the same interpreter (SECURITY.md)";
+
+/// What a session without a container doesn't have.
+pub const BARE_LIMITS: &str = bare::LIMITS;
 
 /// Looks at everything. The check of the programs loads and attaches them, and takes them away again.
 pub fn all() -> Findings {
@@ -53,6 +60,11 @@ pub fn all() -> Findings {
         shared.push(cgroups());
     }
     let (supervision, landlock) = (supervision(), landlock());
+    let namespaces = if root { None } else { Some(namespaces()) };
+    let container = namespaces.as_ref().is_none_or(|check| check.ok);
+    if !container {
+        shared.push(without_container());
+    }
     let kernel_side = [kernel(), type_information(), lsm_list(), bpf_file_system(), programs(root)];
     let fine = |checks: &[Check]| checks.iter().all(|check| check.ok);
     let backend = match (fine(&shared), fine(&kernel_side), supervision.ok) {
@@ -60,7 +72,8 @@ pub fn all() -> Findings {
         (true, false, true) => Some("supervised"),
         _ => None,
     };
-    Findings { checks: kernel_side.into_iter().chain(shared).chain([supervision, landlock]).collect(), backend }
+    let checks = kernel_side.into_iter().chain(shared).chain(namespaces).chain([supervision, landlock]).collect();
+    Findings { checks, backend, container }
 }
 
 fn supervision() -> Check {
@@ -159,14 +172,21 @@ fn privileges(root: bool) -> Check {
     if root {
         return Check::new("privileges", true, format!("root{place}"), "");
     }
+    Check::new("privileges", true, format!("an ordinary user{place}"), "")
+}
+
+/// Where they are refused, there is still a session without a container.
+fn namespaces() -> Check {
     match rootless::possible() {
-        Ok(()) => Check::new("privileges", true, format!("an ordinary user with user namespaces{place}"), ""),
-        Err(errno) => Check::new(
-            "privileges",
-            false,
-            format!("an ordinary user without user namespaces ({errno}){place}"),
-            NAMESPACE_REMEDY,
-        ),
+        Ok(()) => Check::new("container", true, "user namespaces, and /proc in them", ""),
+        Err(errno) => Check::new("container", false, format!("no user namespaces ({errno})"), NAMESPACE_REMEDY),
+    }
+}
+
+fn without_container() -> Check {
+    match possible_without_container() {
+        Ok(()) => Check::new("without container", true, "Landlock keeps processes together", ""),
+        Err(missing) => Check::new("without container", false, missing.to_string(), NAMESPACE_REMEDY),
     }
 }
 
@@ -213,7 +233,17 @@ mod tests {
 
     #[test]
     fn every_failed_check_has_a_remedy() {
-        for check in [kernel(), type_information(), lsm_list(), bpf_file_system(), cgroups(), privileges(true), programs(false)] {
+        for check in [
+            kernel(),
+            type_information(),
+            lsm_list(),
+            bpf_file_system(),
+            cgroups(),
+            privileges(true),
+            namespaces(),
+            without_container(),
+            programs(false),
+        ] {
             assert_eq!(check.ok, check.remedy.is_none(), "{check:?}");
         }
     }

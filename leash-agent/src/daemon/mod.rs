@@ -6,6 +6,7 @@
 
 mod as_user;
 mod backend;
+mod bare;
 pub mod checks;
 mod convert;
 mod layout;
@@ -21,9 +22,11 @@ pub use session::{default_log_dir, run};
 
 use std::path::PathBuf;
 
+use nix::errno::Errno;
+
 use crate::audit::log::LogError;
 use crate::enforce::EnforceError;
-use crate::sandbox::{EXIT_LEASH, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, SandboxError};
+use crate::sandbox::{EXIT_LEASH, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, NAMESPACE_REMEDY, SandboxError};
 
 /// Takes what a person should see while the session runs.
 pub trait Notices {
@@ -145,6 +148,11 @@ pub enum RunError {
     /// A weaker backend was asked for than is required.
     #[error("`--require bpf-lsm` refuses the backend supervised; leave one of the two options out")]
     Weaker,
+    /// There is no container, and one is required.
+    #[error(
+        "`--require container` refuses a session without one, and this machine refuses the user namespace that it needs: {0}; {NAMESPACE_REMEDY}"
+    )]
+    Uncontained(Errno),
     /// A system call failed.
     #[error("cannot {action}: {source}")]
     System {

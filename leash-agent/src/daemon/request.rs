@@ -41,6 +41,8 @@ pub enum BackendChoice {
 pub enum Required {
     /// Nothing weaker than BPF programs on LSM hooks
     BpfLsm,
+    /// Nothing weaker than a supervised container: refuses a session in the host's own namespaces
+    Container,
 }
 
 /// Everything that `leash run` was told.

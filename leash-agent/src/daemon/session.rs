@@ -12,6 +12,7 @@ use nix::unistd::Uid;
 
 use super::as_user::FileSystemUser;
 use super::backend::{Backend, Governed};
+use super::bare::Bare;
 use super::layout::{self, Layout};
 use super::policies::{self, Policies, Ready};
 use super::pump::{Ended, Pump, Streams};
@@ -38,7 +39,10 @@ pub fn run(request: &RunRequest, notices: &mut dyn Notices) -> Result<Outcome, R
     }
     let backend = Backend::choose(request.backend, request.require, root, notices)?;
     if !root {
-        rootless::enter()?;
+        match rootless::possible() {
+            Ok(()) => rootless::enter()?,
+            Err(refusal) => prepared.bare = Some(Bare::choose(refusal, request.require, notices)?),
+        }
     }
     prepared.start(request, &session, environment, &backend, notices)
 }
@@ -51,6 +55,8 @@ struct Prepared {
     ready: Ready,
     /// An ordinary user otherwise.
     root: bool,
+    /// What there is in the place of a container, if there is none.
+    bare: Option<Bare>,
 }
 
 impl Prepared {
@@ -73,7 +79,7 @@ impl Prepared {
         for path in policies.protected() {
             layout.protect_policy(path);
         }
-        Ok(Self { user, layout, policies, ready, root })
+        Ok(Self { user, layout, policies, ready, root, bare: None })
     }
 
     /// Creates the log, and with it everything else.
@@ -119,13 +125,13 @@ impl Prepared {
         plan.floor = floor.as_ref().map(|floor| floor.directories().to_vec()).unwrap_or_default();
         let (arming, socket) = backend.arm()?;
         let mut container = Container::create(Path::new("/proc/self/exe"), plan, stdio, socket)?;
-        let Self { user, layout, policies, ready, .. } = self;
-        log.append(SystemTime::now(), start_record(request, backend, &user, &layout, &policies, &ready))?;
+        let Self { user, layout, policies, ready, bare, .. } = self;
+        let bounds = bare.as_ref().map(|bare| bare.bounds(&layout, &runtime));
+        log.append(SystemTime::now(), start_record(request, backend, bare.is_none(), &user, &layout, &policies, &ready))?;
         log.flush()?;
         let cgroup_dir = cgroup.as_ref().map(Cgroup::dir);
-        let session =
-            Governed { cgroup: cgroup_dir.as_deref(), init_pid: container.init_pid(), user: &user, mode, ready: &ready };
-        let guard = arming.register(&session)?;
+        let (cgroup_dir, init_pid) = (cgroup_dir.as_deref(), container.init_pid());
+        let guard = arming.register(Governed { cgroup: cgroup_dir, init_pid, user: &user, mode, ready: &ready, bounds })?;
         let (alarm, alarm_end) = UnixStream::pair().map_err(RunError::system("create a socket"))?;
         let recorder = Recorder::start(guard, log, ready, mode, alarm_end)?;
 
@@ -171,6 +177,7 @@ impl Prepared {
             session: session.to_owned(),
             state_dir: state.path().to_owned(),
             cgroup: cgroup.map(|cgroup| Place { mount: cgroup.mount().to_owned(), path: cgroup.path().to_owned() }),
+            contained: self.bare.is_none(),
             binds: self.layout.binds.clone(),
             private_tmp: self.layout.private_tmp,
             user: self.user.clone(),
@@ -271,6 +278,7 @@ fn enforce_hint(request: &RunRequest) -> String {
 fn start_record(
     request: &RunRequest,
     backend: &Backend,
+    container: bool,
     user: &Identity,
     layout: &Layout,
     policies: &Policies,
@@ -281,6 +289,7 @@ fn start_record(
         leash: env!("CARGO_PKG_VERSION").to_owned(),
         backend: backend.name().to_owned(),
         landlock_abi: backend.landlock_abi(),
+        container,
         kernel: kernel.unwrap_or_default(),
         mode: request.mode.into(),
         command: request.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),

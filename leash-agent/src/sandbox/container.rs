@@ -14,9 +14,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
-use super::SandboxError;
 use super::launcher::{Order, Report, SUBCOMMAND};
 use super::plan::Plan;
+use super::{SandboxError, bare};
 
 /// How long the kernel may take to reap killed processes, in milliseconds.
 const PATIENCE_MS: u16 = 10_000;
@@ -49,6 +49,8 @@ pub struct Container {
     /// Names process 1 even when its number is another's.
     init: Option<OwnedFd>,
     console: Option<OwnedFd>,
+    /// What makes process 1 end, and everything with it.
+    end: Signal,
 }
 
 impl Container {
@@ -65,6 +67,7 @@ impl Container {
         for socket in [Some(&theirs), supervisor.as_ref()].into_iter().flatten() {
             fcntl(socket, FcntlArg::F_SETFD(FdFlag::empty())).map_err(SandboxError::system("share a socket"))?;
         }
+        let end = if plan.contained { Signal::SIGKILL } else { bare::END };
         plan.supervisor = supervisor.as_ref().map(AsRawFd::as_raw_fd);
         let pass = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::inherit, Stdio::from);
         let launcher = Command::new(program)
@@ -78,7 +81,7 @@ impl Container {
         drop((theirs, supervisor));
         let clone = ours.try_clone().map_err(|source| SandboxError::System { action: "share a socket", source })?;
         let mut container =
-            Self { launcher, orders: ours, reports: BufReader::new(clone), init_pid: 0, init: None, console: None };
+            Self { launcher, orders: ours, reports: BufReader::new(clone), init_pid: 0, init: None, console: None, end };
         container.order(&Order::Create(Box::new(plan)))?;
         match container.report()? {
             Report::Created { init_pid } => {
@@ -128,11 +131,11 @@ impl Container {
         }
     }
 
-    /// Ends everything inside and waits until it is gone: the kernel lets process 1 end last.
+    /// Ends everything inside and waits until it is gone: process 1 ends last.
     pub fn end(&mut self) -> Result<(), SandboxError> {
         let Some(init) = &self.init else { return Ok(()) };
         // SAFETY: a descriptor, a signal, no further information, no flags.
-        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, init.as_raw_fd(), libc::SIGKILL, 0, 0) };
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, init.as_raw_fd(), self.end as i32, 0, 0) };
         match Errno::result(result) {
             Ok(_) | Err(Errno::ESRCH) => {}
             Err(errno) => return Err(SandboxError::system("end the session's processes")(errno)),
@@ -164,7 +167,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // Process 1 dies with the launcher, and everything in its pid namespace with it.
+        // Process 1 dies with the launcher, and everything in the session with it.
         drop(self.launcher.kill());
         drop(self.launcher.wait());
     }

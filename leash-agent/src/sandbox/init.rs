@@ -1,7 +1,8 @@
 //! Process 1 of a session.
 //!
-//! It is this program, forked by libcontainer, inside all namespaces and without any privilege. It forks the command, forwards
-//! signals to it, reaps what it orphans, and ends with its status; the kernel then kills whatever else is left. It never executes
+//! It is this program, forked by libcontainer (or by [`bare`]), inside all namespaces and without any privilege. It forks the command, forwards
+//! signals to it, reaps what it orphans, and ends with its status; the kernel then kills whatever else is left (without a pid
+//! namespace, it does so itself). It never executes
 //! anything itself, so no foreign code ever runs in it.
 
 use std::convert::Infallible;
@@ -21,7 +22,7 @@ use nix::sys::stat::fstat;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdout, execve, fork, pipe2, setsid};
 
-use super::{filter, floor, notify};
+use super::{bare, filter, floor, members, notify};
 
 /// Exit status when Leash itself failed.
 pub const EXIT_LEASH: i32 = 125;
@@ -39,6 +40,8 @@ pub(super) struct Init {
     pub env: Vec<Vec<u8>>,
     /// Whether stdin is the session's own terminal.
     pub terminal: bool,
+    /// See [`Plan::contained`](super::plan::Plan::contained).
+    pub contained: bool,
     /// See [`Plan::supervisor`](super::plan::Plan::supervisor).
     pub supervisor: Option<i32>,
     /// See [`Plan::floor`](super::plan::Plan::floor).
@@ -73,11 +76,11 @@ impl Executor for Init {
 type Failure = (&'static str, Errno);
 
 impl Init {
-    fn run(&self) -> Result<Infallible, Failure> {
+    pub(super) fn run(&self) -> Result<Infallible, Failure> {
         let argv = c_strings(&self.argv)?;
         let env = c_strings(&self.env)?;
         let _ = nix::sys::prctl::set_name(c"leash-init");
-        if self.terminal {
+        if self.terminal && self.contained {
             self.release_terminal()?;
         }
         reopen_null().map_err(|errno| ("open /dev/null", errno))?;
@@ -104,7 +107,7 @@ impl Init {
                     say(format_args!("cannot run `{name}`: {}", errno.desc()));
                     exit(if errno == Errno::ENOENT { EXIT_NOT_FOUND } else { EXIT_NOT_EXECUTABLE });
                 }
-                supervise(child, &signals)
+                self.supervise(child, &signals)
             }
         }
     }
@@ -145,7 +148,7 @@ impl Init {
                 say(format_args!("cannot lay the session's Landlock floor: {error}"));
                 exit(EXIT_LEASH)
             }
-            if let Err(errno) = notify::install(socket) {
+            if let Err(errno) = notify::install(socket, self.contained) {
                 return errno;
             }
         }
@@ -162,6 +165,39 @@ impl Init {
             }
         }
         denied.unwrap_or(Errno::ENOENT)
+    }
+
+    /// Waits for the command, forwarding signals, and exits as it did.
+    fn supervise(&self, child: Pid, signals: &SigSet) -> Result<Infallible, Failure> {
+        loop {
+            match signals.wait().map_err(|errno| ("wait for a signal", errno))? {
+                Signal::SIGCHLD => {
+                    if let Some(status) = reap(child)? {
+                        self.end(status);
+                    }
+                }
+                bare::END if !self.contained => self.end(128 + Signal::SIGKILL as i32),
+                // What a terminal sends goes to everything in the foreground. Nobody in the session could resume the command, so
+                // the kernel would ignore the polite form of a stop.
+                Signal::SIGTSTP => {
+                    let _ = killpg(child, Signal::SIGSTOP);
+                }
+                number @ (Signal::SIGINT | Signal::SIGQUIT | Signal::SIGCONT) => {
+                    let _ = killpg(child, number);
+                }
+                number => {
+                    let _ = kill(child, number);
+                }
+            }
+        }
+    }
+
+    /// Ends with everything else.
+    fn end(&self, status: i32) -> ! {
+        if !self.contained {
+            members::end_all();
+        }
+        exit(status)
     }
 }
 
@@ -202,30 +238,6 @@ fn candidates(name: &[u8], path: &OsStr) -> Vec<CString> {
         .collect()
 }
 
-/// Waits for the command, forwarding signals, and exits as it did.
-fn supervise(child: Pid, signals: &SigSet) -> Result<Infallible, Failure> {
-    loop {
-        match signals.wait().map_err(|errno| ("wait for a signal", errno))? {
-            Signal::SIGCHLD => {
-                if let Some(status) = reap(child)? {
-                    exit(status);
-                }
-            }
-            // What a terminal sends goes to everything in the foreground. Nobody in the session could resume the command, so
-            // the kernel would ignore the polite form of a stop.
-            Signal::SIGTSTP => {
-                let _ = killpg(child, Signal::SIGSTOP);
-            }
-            number @ (Signal::SIGINT | Signal::SIGQUIT | Signal::SIGCONT) => {
-                let _ = killpg(child, number);
-            }
-            number => {
-                let _ = kill(child, number);
-            }
-        }
-    }
-}
-
 /// Reaps every process that ended; returns the command's exit status if it was among them.
 fn reap(child: Pid) -> Result<Option<i32>, Failure> {
     let mut ended = None;
@@ -240,7 +252,7 @@ fn reap(child: Pid) -> Result<Option<i32>, Failure> {
     }
 }
 
-fn say(words: std::fmt::Arguments<'_>) {
+pub(super) fn say(words: std::fmt::Arguments<'_>) {
     // There is nobody to tell if stderr is gone.
     drop(writeln!(std::io::stderr(), "leash: {words}"));
 }

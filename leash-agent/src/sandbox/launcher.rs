@@ -19,10 +19,11 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, setgroups, setsid};
 use serde::{Deserialize, Serialize};
 
+use super::bare::Bare;
 use super::container::open_process;
 use super::init::{EXIT_LEASH, Init};
 use super::plan::Plan;
-use super::{root, spec};
+use super::{bare, members, root, spec};
 
 /// The hidden subcommand that runs the launcher.
 pub const SUBCOMMAND: &str = "__launch";
@@ -96,12 +97,11 @@ impl Launcher {
 
     fn serve(&mut self) -> Result<(), String> {
         let Some(Order::Create(plan)) = self.order()? else { return Err("no plan came from the parent".into()) };
-        let mut container = create(&plan)?;
-        let init = container.pid().ok_or("the container has no process")?.as_raw();
-        self.report(&Report::Created { init_pid: init })?;
-        let init = Pid::from_raw(init);
+        let mut made = Made::create(&plan)?;
+        let init = made.first_process()?;
+        self.report(&Report::Created { init_pid: init.as_raw() })?;
         match self.order()? {
-            Some(Order::Start) => container.start().map_err(|error| chain(&error))?,
+            Some(Order::Start) => made.start()?,
             // The parent gave up (or went away); what we created must not stay.
             _ => {
                 let _ = kill(init, Signal::SIGKILL);
@@ -109,12 +109,18 @@ impl Launcher {
                 return Ok(());
             }
         }
-        let status = self.wait(init)?;
+        let end = if plan.contained { Signal::SIGKILL } else { bare::END };
+        let status = self.wait(init, end);
+        if !plan.contained {
+            // Should the first process have been killed, what it adopted is ours now.
+            members::end_all();
+        }
+        let status = status?;
         self.report(&Report::Exited { status })
     }
 
-    /// Forwards signals until process 1 ends.
-    fn wait(&mut self, init: Pid) -> Result<i32, String> {
+    /// Forwards signals until process 1 ends. `end` makes it end if the parent goes away.
+    fn wait(&mut self, init: Pid, end: Signal) -> Result<i32, String> {
         let pidfd = open_process(init.as_raw()).map_err(|errno| errno.to_string())?;
         let mut listening = true;
         loop {
@@ -145,7 +151,7 @@ impl Launcher {
                     Some(_) => return Err("an order came out of turn".into()),
                     None => {
                         listening = false;
-                        let _ = kill(init, Signal::SIGKILL);
+                        let _ = kill(init, end);
                     }
                 }
             }
@@ -167,7 +173,46 @@ impl Launcher {
     }
 }
 
-fn create(plan: &Plan) -> Result<Container, String> {
+/// A session whose first process waits.
+enum Made {
+    Container(Box<Container>),
+    Bare(Bare),
+}
+
+impl Made {
+    fn create(plan: &Plan) -> Result<Self, String> {
+        let init = Init {
+            argv: plan.argv.clone(),
+            env: plan.env.clone(),
+            terminal: plan.terminal,
+            contained: plan.contained,
+            supervisor: plan.supervisor,
+            floor: plan.floor.clone(),
+        };
+        match plan.contained {
+            true => create(plan, init).map(|container| Self::Container(Box::new(container))),
+            false => Bare::create(plan, &init).map(Self::Bare),
+        }
+    }
+
+    fn first_process(&self) -> Result<Pid, String> {
+        match self {
+            Self::Container(container) => {
+                container.pid().map(|pid| Pid::from_raw(pid.as_raw())).ok_or_else(|| "the container has no process".to_owned())
+            }
+            Self::Bare(bare) => Ok(bare.pid()),
+        }
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        match self {
+            Self::Container(container) => container.start().map_err(|error| chain(&error)),
+            Self::Bare(bare) => bare.start(),
+        }
+    }
+}
+
+fn create(plan: &Plan, init: Init) -> Result<Container, String> {
     // An ordinary user keeps its own, and may set none.
     if plan.cgroup.is_some() {
         let groups: Vec<Gid> = plan.user.groups.iter().copied().map(Gid::from_raw).collect();
@@ -176,13 +221,6 @@ fn create(plan: &Plan) -> Result<Container, String> {
     let root = root::assemble(plan).map_err(|error| error.to_string())?;
     let spec = spec::build(plan, &root).map_err(|error| error.to_string())?;
     spec.save(plan.state_dir.join("config.json")).map_err(|error| error.to_string())?;
-    let init = Init {
-        argv: plan.argv.clone(),
-        env: plan.env.clone(),
-        terminal: plan.terminal,
-        supervisor: plan.supervisor,
-        floor: plan.floor.clone(),
-    };
     let console = plan.terminal.then(|| plan.state_dir.join("console.sock"));
     ContainerBuilder::new(plan.session.clone(), SyscallType::default())
         .with_executor(init)
@@ -197,7 +235,7 @@ fn create(plan: &Plan) -> Result<Container, String> {
 }
 
 /// An error with all its causes; libcontainer's outermost words say little.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

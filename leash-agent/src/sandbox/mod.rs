@@ -7,6 +7,7 @@
 //!
 //! This module knows nothing of policies or BPF.
 
+mod bare;
 pub mod cgroup;
 mod container;
 pub mod env;
@@ -14,6 +15,7 @@ mod filter;
 pub mod floor;
 mod init;
 pub mod launcher;
+mod members;
 mod mounts;
 mod notify;
 pub mod plan;
@@ -26,6 +28,7 @@ mod syscalls;
 pub mod terminal;
 pub mod user;
 
+pub use bare::{Missing, possible as possible_without_container};
 pub use container::{Container, LauncherEvent, Stdio3};
 pub use init::{EXIT_LEASH, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND};
 pub use state::StateDir;
@@ -69,6 +72,16 @@ pub enum SandboxError {
     /// An ordinary user can't have a user namespace.
     #[error("the session of an ordinary user needs a user namespace, which this machine refuses: {0}; {NAMESPACE_REMEDY}")]
     UserNamespace(std::io::Error),
+    /// An ordinary user can have neither a container nor a session without one.
+    #[error(
+        "this machine refuses a user namespace ({refusal}), so there can be no container, and a session without one can't be kept together: {missing}; {NAMESPACE_REMEDY}"
+    )]
+    NoWay {
+        /// Why there is no container.
+        refusal: Errno,
+        /// Why it doesn't work without one.
+        missing: Missing,
+    },
     /// The user that was asked for doesn't exist.
     #[error("there is no user `{0}`")]
     NoUser(String),

@@ -87,6 +87,34 @@ const REFUSED: &[i64] =
 const ABSENT: &[i64] =
     &[libc::SYS_recvmmsg, libc::SYS_landlock_create_ruleset, libc::SYS_landlock_add_rule, libc::SYS_landlock_restrict_self];
 
+/// Without a container: calls that change another process (its limits, its place in the queue), with the position of its number. They wait,
+/// unless the number is 0, which is the caller.
+const OF_PROCESSES: [(i64, u32); 5] = [
+    (libc::SYS_prlimit64, 0),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setattr, 0),
+    (libc::SYS_sched_setparam, 0),
+    (libc::SYS_sched_setscheduler, 0),
+];
+/// The same with the kind of the number in front of it; only kind and number in question are a process's own.
+const OF_KINDS: [(i64, u32); 2] = [(libc::SYS_setpriority, libc::PRIO_PROCESS), (libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS)];
+/// linux/ioprio.h
+const IOPRIO_WHO_PROCESS: u32 = 1;
+/// Without an ipc namespace, System V's objects are those of the whole machine.
+const SYSTEM_V: [i64; 11] = [
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+];
+
 /// `O_PATH` opens give nothing but a place to resolve from.
 const UNLESS_PATH: [(i64, u32); 2] = [(libc::SYS_open, 1), (libc::SYS_openat, 2)];
 /// Calls that make memory executable, with the position of the protection.
@@ -98,10 +126,52 @@ const ATTRIBUTE_COMMANDS: [u32; 4] = [0x4008_6602, 0x4008_7602, 0x401c_5820, 0x4
 
 /// Opens the other end of a pseudo-terminal without naming it. Programs fall back to its path, which is asked.
 const OPEN_PEER: u32 = libc::TIOCGPTPEER as u32;
+/// What a session without a container adds, in front: the accumulator holds the number, before and after.
+fn outside_container() -> Vec<libc::sock_filter> {
+    let mut code = Vec::new();
+    for call in SYSTEM_V {
+        code.extend([jump_equal(call as u32, 0, 1), give(ENOSYS)]);
+    }
+    code.extend([jump_equal(libc::SYS_mq_unlink as u32, 0, 1), give(EPERM)]);
+    for (call, argument) in OF_PROCESSES {
+        rule(&mut code, call, &[load(offset::argument(argument)), jump_equal(0, 0, 1), give(ALLOW), give(NOTIFY)]);
+    }
+    for (call, process) in OF_KINDS {
+        rule(
+            &mut code,
+            call,
+            &[
+                load(offset::argument(0)),
+                jump_equal(process, 0, 2),
+                load(offset::argument(1)),
+                jump_equal(0, 1, 0),
+                give(NOTIFY),
+                give(ALLOW),
+            ],
+        );
+    }
+    // A program that hides itself from its own user hides itself from a supervisor without privileges. The rest of its calls would fail.
+    rule(
+        &mut code,
+        libc::SYS_prctl,
+        &[
+            load(offset::argument(0)),
+            jump_equal(libc::PR_SET_DUMPABLE as u32, 0, 2),
+            load(offset::argument(1)),
+            jump_equal(0, 1, 0),
+            give(ALLOW),
+            give(EPERM),
+        ],
+    );
+    code
+}
 
 /// The program.
-fn program() -> Vec<libc::sock_filter> {
+fn program(contained: bool) -> Vec<libc::sock_filter> {
     let mut code = vec![load(offset::NUMBER)];
+    if !contained {
+        code.extend(outside_container());
+    }
     for (calls, action) in [(NOTIFIED, NOTIFY), (REFUSED, EPERM), (ABSENT, ENOSYS)] {
         for &call in calls {
             code.extend([jump_equal(call as u32, 0, 1), give(action)]);
@@ -207,8 +277,8 @@ fn any_bit(bits: u32, jt: u8, jf: u8) -> libc::sock_filter {
 }
 
 /// Installs the filter on this thread and gives the descriptor on which its calls arrive to whoever holds the other end of
-/// `socket`. The thread must have no-new-privileges set, and no company.
-pub(super) fn install(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+/// `socket`. The thread must have no-new-privileges set, and no company. `contained`: whether there is a container around it.
+pub(super) fn install(socket: BorrowedFd<'_>, contained: bool) -> Result<(), Errno> {
     // A core dump is a file that the kernel writes without any call.
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let (to_sender, from_installer) = std::sync::mpsc::channel::<RawFd>();
@@ -221,7 +291,7 @@ pub(super) fn install(socket: BorrowedFd<'_>) -> Result<(), Errno> {
             sendmsg::<()>(socket.as_raw_fd(), &[std::io::IoSlice::new(b"L")], &message, MsgFlags::empty(), None).map(drop)
         });
         let sender = sender.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EAGAIN)))?;
-        let listener = listen();
+        let listener = listen(contained);
         if let Ok(listener) = &listener {
             // The other end is the thread just started.
             let _ = to_sender.send(listener.as_raw_fd());
@@ -232,8 +302,8 @@ pub(super) fn install(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     })
 }
 
-fn listen() -> Result<OwnedFd, Errno> {
-    let mut code = program();
+fn listen(contained: bool) -> Result<OwnedFd, Errno> {
+    let mut code = program(contained);
     let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
     let set = |flags: libc::c_ulong| {
         // SAFETY: `program` points to `code`, which lives through the call; the kernel copies it.
@@ -251,7 +321,45 @@ mod tests {
     use crate::sandbox::filter::tests::{ARCH_X86_64, run_program};
 
     fn native(call: i64, arguments: &[u64]) -> u32 {
-        run_program(&program(), ARCH_X86_64, call as u32, arguments)
+        run_program(&program(true), ARCH_X86_64, call as u32, arguments)
+    }
+
+    fn bare(call: i64, arguments: &[u64]) -> u32 {
+        run_program(&program(false), ARCH_X86_64, call as u32, arguments)
+    }
+
+    #[test]
+    fn without_a_container_other_processes_are_asked_about() {
+        for (call, argument) in OF_PROCESSES {
+            let mut arguments = [0; 2];
+            assert_eq!(bare(call, &arguments), ALLOW, "{call}");
+            arguments[argument as usize] = 7;
+            assert_eq!((bare(call, &arguments), native(call, &arguments)), (NOTIFY, ALLOW), "{call}");
+        }
+        for (call, process) in OF_KINDS {
+            let process = u64::from(process);
+            assert_eq!(bare(call, &[process, 0]), ALLOW);
+            for arguments in [[process, 7], [process + 1, 0], [process + 2, 0]] {
+                assert_eq!(bare(call, &arguments), NOTIFY, "{call} {arguments:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_container_nothing_of_the_machines_ipc_is_there() {
+        for call in SYSTEM_V {
+            assert_eq!((bare(call, &[]), native(call, &[])), (ENOSYS, ALLOW), "{call}");
+        }
+        assert_eq!(bare(libc::SYS_mq_unlink, &[]), EPERM);
+        assert_eq!(bare(libc::SYS_openat, &[0, 0, 0]), NOTIFY);
+    }
+
+    #[test]
+    fn without_a_container_nobody_hides() {
+        let dumpable = libc::PR_SET_DUMPABLE as u64;
+        assert_eq!((bare(libc::SYS_prctl, &[dumpable, 0]), native(libc::SYS_prctl, &[dumpable, 0])), (EPERM, ALLOW));
+        assert_eq!(bare(libc::SYS_prctl, &[dumpable, 1]), ALLOW);
+        assert_eq!(bare(libc::SYS_prctl, &[libc::PR_SET_NAME as u64, 0]), ALLOW);
     }
 
     #[test]

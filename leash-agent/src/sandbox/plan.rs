@@ -16,6 +16,8 @@ pub struct Plan {
     pub state_dir: PathBuf,
     /// The session's cgroup; `None` for an ordinary user, who may make none.
     pub cgroup: Option<Place>,
+    /// Whether there is a container around the session; without one, binds and `private_tmp` make nothing.
+    pub contained: bool,
     /// What is bound into the read-only root.
     pub binds: Vec<Bind>,
     /// Whether the session gets its own empty `/tmp`.

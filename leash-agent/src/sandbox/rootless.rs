@@ -35,15 +35,22 @@ fn move_in() -> std::io::Result<()> {
     Ok(pass_on_capabilities()?)
 }
 
-/// Whether [`enter`] would succeed, and be of any use: some systems permit the namespace, but nothing in it. Tried in a process of
-/// its own; the calling one must have no other threads.
+/// Whether [`enter`] would succeed, and be of any use: some systems permit the namespace, but nothing in it, and in some containers no `/proc`
+/// can be mounted. Tried in a process of its own; the calling one must have no other threads.
 pub fn possible() -> Result<(), Errno> {
     let attempt = || -> std::io::Result<()> {
         move_in()?;
-        unshare(CloneFlags::CLONE_NEWNS)?;
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)?;
         let none: Option<&str> = None;
-        Ok(mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?)
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        // The next process is the first of the new pid namespace, and can show that one.
+        Ok(in_process(|| Ok(mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none)?))?)
     };
+    in_process(attempt)
+}
+
+/// Whether `attempt` succeeds in a process of its own.
+fn in_process(attempt: impl FnOnce() -> std::io::Result<()>) -> Result<(), Errno> {
     // SAFETY: without other threads, the child may use anything.
     match unsafe { fork() }? {
         ForkResult::Child => {
@@ -64,16 +71,24 @@ fn pass_on_capabilities() -> Result<(), Errno> {
     let last = fs::read_to_string(LAST_CAPABILITY).ok().and_then(|text| text.trim().parse::<u32>().ok()).ok_or(Errno::EINVAL)?;
     let all = u64::MAX >> 63_u32.saturating_sub(last);
     let (low, high) = (all as u32, (all >> 32) as u32);
-    let header = [CAPABILITY_VERSION, 0];
-    // Effective, permitted, inheritable; then the upper halves.
-    let sets = [low, low, low, high, high, high];
-    // SAFETY: the version says that two triples follow, and they do.
-    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) })?;
+    capset([low, low, low, high, high, high])?;
     for capability in 0..=last {
         // SAFETY: no pointers.
         Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) })?;
     }
     Ok(())
+}
+
+/// Takes all of them from this process, which must have one thread; the ambient ones go with the others.
+pub(super) fn give_up_capabilities() -> Result<(), Errno> {
+    capset([0; 6])
+}
+
+/// Effective, permitted, inheritable; then the upper halves.
+fn capset(sets: [u32; 6]) -> Result<(), Errno> {
+    let header = [CAPABILITY_VERSION, 0];
+    // SAFETY: the version says that two triples follow, and they do.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) }).map(drop)
 }
 
 /// Where an ordinary user's sessions keep what [`RUNTIME_DIR`](super::RUNTIME_DIR) is for root's.

@@ -126,7 +126,8 @@ fn mounts(rootless: bool) -> Result<Vec<Mount>, OciSpecError> {
     .collect()
 }
 
-fn seccomp() -> Result<libcontainer::oci_spec::runtime::LinuxSeccomp, OciSpecError> {
+/// The filter that knows names only; a session without a container has the same one.
+pub(super) fn seccomp() -> Result<libcontainer::oci_spec::runtime::LinuxSeccomp, OciSpecError> {
     let rule = |names: &[&str], action, errno: Option<i32>| {
         let builder =
             LinuxSyscallBuilder::default().names(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).action(action);
@@ -156,6 +157,7 @@ mod tests {
             session: "s1".into(),
             state_dir: "/run/leash/s1".into(),
             cgroup: Some(crate::sandbox::plan::Place { mount: "/sys/fs/cgroup".into(), path: "/leash/s1".into() }),
+            contained: true,
             binds: Vec::new(),
             private_tmp: true,
             user: Identity {

@@ -1,5 +1,5 @@
-//! The suites on the supervised backend, on this machine's own kernel: as root, in mount and network namespaces of their own, so that
-//! nothing of the machine is touched.
+//! The suites on the supervised backend, on this machine's own kernel: as root, as an ordinary user, and as one who may have no user namespace;
+//! in mount, network (and pid) namespaces of their own, so that nothing of the machine is touched.
 
 use std::path::Path;
 use std::process::Command;
@@ -45,6 +45,26 @@ const OF_ROOT: [(&str, &str); 3] = [
     ("kernel_sessions", "a_child_cgroup_made_later_is_inside"),
     ("kernel_work", "rust_crate_offline"),
 ];
+/// The suite of sessions without a container.
+const BARE: &str = "supervised_bare";
+/// The suites that sessions without a container must pass, too.
+const OF_BARE: [&str; 10] = [
+    BARE,
+    "kernel_accounting",
+    "kernel_differential",
+    "kernel_hooks",
+    "kernel_redteam",
+    "kernel_run",
+    "kernel_sessions",
+    "kernel_terminal",
+    "kernel_work",
+    "supervised_backend",
+];
+/// Tests of the container itself: it needs a namespace, and has `/sys` mounted anew.
+const OF_CONTAINERS: [(&str, &str); 2] = [
+    ("kernel_run", "an_ordinary_user_s_container_needs_a_user_namespace"),
+    ("supervised_backend", "the_systems_own_files_are_read_only"),
+];
 /// A number that is nobody's.
 const USER: &str = "54321";
 
@@ -65,6 +85,49 @@ ip link set lo up
 cp "$LEASH_BIN" /srv/leash
 LEASH_BIN=/srv/leash exec "$@"
 "#;
+/// On that ground, where the kernel refuses user namespaces: as it does in a changed root, user_namespaces(7). In a pid namespace, because
+/// these tests signal whatever their user can signal.
+const BARE_GROUND: &str = r#"
+mount -t proc proc /proc
+mount -t tmpfs -o mode=1777 leash-tests /tmp
+mkdir /srv/root
+mount --rbind / /srv/root
+exec chroot /srv/root sh -ec 'cd "$0"; exec "$@"' "$PWD" "$@"
+"#;
+
+/// Who the suites act as.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Root,
+    User,
+    /// An ordinary user without user namespaces.
+    Bare,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::Root, Self::User, Self::Bare];
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Root => "as root",
+            Self::User => "as an ordinary user",
+            Self::Bare => "as an ordinary user without user namespaces",
+        }
+    }
+
+    fn runs(self, suite: &str) -> bool {
+        match self {
+            Self::Root => suite != BARE,
+            Self::User => OF_USERS.contains(&suite),
+            Self::Bare => OF_BARE.contains(&suite),
+        }
+    }
+
+    fn leaves_out(self) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+        let of_root = OF_ROOT.iter().filter(move |_| self != Self::Root);
+        OF_MACHINES.iter().chain(of_root).chain(OF_CONTAINERS.iter().filter(move |_| self == Self::Bare))
+    }
+}
 /// Where the suites mount a file system of their own.
 const MOUNT_POINT: &str = "/w";
 
@@ -79,18 +142,25 @@ pub(super) fn run(suites: &[Suite]) -> Result<Tally> {
     let (major, minor) = numbers.next().zip(numbers.next()).context("the kernel's release has no two numbers")?;
     let made = !Path::new(MOUNT_POINT).exists();
     let mut tally = Tally::default();
-    let of_users = suites.iter().filter(|suite| OF_USERS.contains(&suite.name.as_str())).map(|suite| (suite, Some(USER)));
-    for (suite, user) in suites.iter().map(|suite| (suite, None)).chain(of_users) {
-        println!("\n=== {} (supervised, {})", suite.name, if user.is_some() { "as an ordinary user" } else { "as root" });
+    let runs = Way::ALL
+        .into_iter()
+        .flat_map(|way| suites.iter().filter(move |suite| way.runs(&suite.name)).map(move |suite| (way, suite)));
+    for (way, suite) in runs {
+        println!("\n=== {} (supervised, {})", suite.name, way.words());
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--net", "--propagation", "private", "sh", "-ec", GROUND, "sh"]);
+        command.args(["--mount", "--net", "--propagation", "private"]);
+        if way == Way::Bare {
+            command.args(["--pid", "--fork", "--kill-child", "sh", "-ec", GROUND, "sh", "sh", "-ec", BARE_GROUND, "sh"]);
+            command.env("LEASH_BARE", "1");
+        } else {
+            command.args(["sh", "-ec", GROUND, "sh"]);
+        }
         command.arg(&suite.program).arg("--test-threads=1");
-        let of_root = OF_ROOT.iter().filter(|_| user.is_some());
-        for (_, test) in OF_MACHINES.iter().chain(of_root).filter(|(name, _)| *name == suite.name) {
+        for (_, test) in way.leaves_out().filter(|(name, _)| *name == suite.name) {
             command.args(["--skip", test]);
         }
-        if let Some(user) = user {
-            command.env("LEASH_AS", user);
+        if way != Way::Root {
+            command.env("LEASH_AS", USER);
         }
         command.current_dir(&suite.directory).env("CARGO_MANIFEST_DIR", &suite.directory).env("LEASH_BIN", build::leash());
         command.env("LEASH_BACKEND", "supervised").env("LEASH_EXPECT_KERNEL", format!("{major}.{minor}"));

@@ -5,9 +5,11 @@ use nix::libc;
 
 use super::desk::{Answer, Desk};
 use super::sys::{Result, SYS_FCHMODAT2, SYS_REMOVEXATTRAT, SYS_SETXATTRAT};
-use super::{attributes, exec, files, messages, names, receive, sockets};
+use super::{attributes, bounds, exec, files, messages, names, receive, sockets};
 
 const CWD: i32 = libc::AT_FDCWD;
+/// linux/ioprio.h
+const IOPRIO_WHO_PROCESS: u32 = 1;
 
 /// Answers a call.
 pub(super) fn answer(desk: &Desk<'_>) -> Result<Answer> {
@@ -58,6 +60,13 @@ pub(super) fn answer(desk: &Desk<'_>) -> Result<Answer> {
         libc::SYS_execveat => exec::exec(desk, desk.int(0), 1, desk.int(4)),
         libc::SYS_mmap => exec::map(desk),
         libc::SYS_mprotect | libc::SYS_pkey_mprotect => exec::protect(desk),
+        libc::SYS_prlimit64
+        | libc::SYS_sched_setaffinity
+        | libc::SYS_sched_setattr
+        | libc::SYS_sched_setparam
+        | libc::SYS_sched_setscheduler => bounds::own_process(desk, 0),
+        libc::SYS_setpriority => bounds::own_process_of(desk, libc::PRIO_PROCESS),
+        libc::SYS_ioprio_set => bounds::own_process_of(desk, IOPRIO_WHO_PROCESS),
         libc::SYS_socket => sockets::create(desk),
         libc::SYS_connect => sockets::connect(desk),
         libc::SYS_bind => sockets::bind(desk),

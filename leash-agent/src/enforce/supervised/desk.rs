@@ -78,7 +78,14 @@ impl Desk<'_> {
 
     /// Name of an object.
     pub(super) fn name(&self, fd: &OwnedFd, status: &Status) -> Result<Name> {
-        self.shared.mounts.name(fd, status)
+        let name = self.shared.mounts.name(fd, status)?;
+        if let Some(bounds) = &self.task.bounds
+            && !matches!(name, Name::Anonymous)
+            && bounds.is_foreign(fd, name.bytes(), status)?
+        {
+            return Ok(Name::Foreign(name.bytes().to_vec()));
+        }
+        Ok(name)
     }
 
     /// Whether nothing is denied, only recorded.
@@ -98,7 +105,11 @@ impl Desk<'_> {
         for ask in asks {
             denied |= self.one(exe, ask);
         }
-        if denied { Err(Errno::EACCES) } else { Ok(()) }
+        if denied {
+            return Err(Errno::EACCES);
+        }
+        let Some(bounds) = &self.task.bounds else { return Ok(()) };
+        asks.iter().try_for_each(|ask| bounds.permit(ask))
     }
 
     fn one(&self, exe: &[u8], ask: &Ask) -> bool {
@@ -107,7 +118,8 @@ impl Desk<'_> {
             Ok(decision) => (decision.allow, decision.reason, Cause::Policy),
             Err(Denied(cause)) => (false, 0, cause),
         };
-        let denied = !allow && self.policy.mode == Mode::Enforce;
+        let foreign = matches!(ask.subject, Subject::Name(Name::Foreign(_)));
+        let denied = foreign || !allow && self.policy.mode == Mode::Enforce;
         let resource = match &ask.subject {
             Subject::Name(name) => EventResource::Path(name.bytes().to_vec()),
             Subject::Endpoint(ip, port, protocol) => EventResource::Endpoint { ip: *ip, port: *port, protocol: *protocol },
@@ -139,7 +151,7 @@ impl Desk<'_> {
         let row = match &ask.subject {
             Subject::Name(Name::Path(path)) => self.policy.row(path)?,
             Subject::Name(Name::Without(cause, _)) => return Err(Denied(*cause)),
-            Subject::Name(Name::Anonymous) => return Err(Denied(Cause::Unreachable)),
+            Subject::Name(Name::Anonymous | Name::Foreign(_)) => return Err(Denied(Cause::Unreachable)),
             Subject::Endpoint(ip, port, protocol) => self.policy.endpoint_row(*ip, *port, *protocol)?,
         };
         if let Some(cause) = ask.except {

@@ -94,8 +94,10 @@ fn look(desk: &Desk<'_>, object: OwnedFd) -> Result<Program> {
         _ => return Err(Errno::EACCES),
     }
     let flags = libc::AT_EMPTY_PATH | libc::AT_EACCESS;
+    // A program that its user may not read can't be looked at by a supervisor without privileges.
+    let access = if desk.task.bounds.is_some() { libc::X_OK | libc::R_OK } else { libc::X_OK };
     // SAFETY: the path outlives the call.
-    sys::check(unsafe { libc::syscall(libc::SYS_faccessat2, object.as_raw_fd(), c"".as_ptr(), libc::X_OK, flags) })?;
+    sys::check(unsafe { libc::syscall(libc::SYS_faccessat2, object.as_raw_fd(), c"".as_ptr(), access, flags) })?;
     let name = desk.name(&object, &status)?;
     Ok(Program { object, status, name })
 }

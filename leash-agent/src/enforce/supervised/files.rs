@@ -141,6 +141,8 @@ fn existing(desk: &Desk<'_>, object: OwnedFd, flags: i32) -> Result<OwnedFd> {
     let status = sys::status(object.as_raw_fd(), c"")?;
     let directory = status.kind() == libc::S_IFDIR;
     match status.kind() {
+        // It leads into another process, and was followed no further.
+        libc::S_IFLNK if matches!(desk.name(&object, &status)?, Name::Foreign(_)) => {}
         libc::S_IFLNK => return Err(Errno::ELOOP),
         libc::S_IFSOCK => return Err(Errno::ENXIO),
         libc::S_IFDIR if flags & (libc::O_ACCMODE | libc::O_TRUNC) != 0 => return Err(Errno::EISDIR),
@@ -170,10 +172,14 @@ fn reopen(desk: &Desk<'_>, object: &OwnedFd, status: &Status, flags: i32) -> Res
     let number = number(object)?;
     // A terminal would become that of Leash itself.
     let open = || sys::open(libc::AT_FDCWD, &number, flags & !without | libc::O_NOCTTY, 0, 0);
-    if matches!(status.kind(), libc::S_IFIFO | libc::S_IFCHR) && flags & libc::O_NONBLOCK == 0 {
-        return blocked::wait(desk, open);
+    let opened = match status.kind() {
+        libc::S_IFIFO | libc::S_IFCHR if flags & libc::O_NONBLOCK == 0 => blocked::wait(desk, open)?,
+        _ => open()?,
+    };
+    if let Some(bounds) = &desk.task.bounds {
+        bounds.adopt_terminal(&opened, status)?;
     }
-    open()
+    Ok(opened)
 }
 
 /// The terminal of the caller's session.

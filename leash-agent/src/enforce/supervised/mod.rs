@@ -9,6 +9,7 @@
 
 mod attributes;
 mod blocked;
+mod bounds;
 mod calls;
 mod desk;
 mod exec;
@@ -44,6 +45,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use super::error::{EnforceError, Result};
 use super::event::{Event, Mode};
 use super::session::Totals;
+pub use bounds::{BoundsSpec, Place as BoundsPlace};
 pub use floor::Floor;
 use journal::Journal;
 pub use place::User;
@@ -52,8 +54,10 @@ use worker::Shared;
 
 /// What a supervised session needs.
 pub struct SupervisedSpec<'a> {
-    /// The container's first process, in the root pid namespace.
+    /// The session's first process, in the root pid namespace.
     pub init_pid: u32,
+    /// Where there is no container: what must be kept in its place.
+    pub bounds: Option<BoundsSpec>,
     /// Who the session runs as.
     pub user: User,
     /// Over it the command's process sends the descriptor of its calls.
@@ -106,8 +110,13 @@ impl Supervised {
         let (policy, journal) = (Arc::clone(&session.policy), Arc::clone(&session.journal));
         let (stopping, threads) = (Arc::clone(&session.stopping), Arc::clone(&session.threads));
         let SupervisedSpec { init_pid, user, socket, .. } = spec;
+        let bounds = spec
+            .bounds
+            .map(|bounds| bounds::Bounds::new(bounds, directory(c"/proc")?, init_pid).map_err(failed("look at the session")));
+        let bounds = bounds.transpose()?.map(Arc::new);
         let first = move || {
-            let settled = worker::settle(proc.as_fd(), init_pid, &user);
+            let contained = bounds.is_none().then_some((init_pid, &user));
+            let settled = worker::settle(proc.as_fd(), contained);
             let went_well = settled.is_ok();
             tell(&ready, settled);
             let Some(listener) = went_well.then(|| receive_listener(&socket)).flatten() else { return };
@@ -115,7 +124,7 @@ impl Supervised {
             let shared = Arc::new_cyclic(|myself| Shared {
                 listener,
                 descriptors,
-                tasks: task::Tasks::new(proc),
+                tasks: task::Tasks::new(proc, bounds),
                 mounts: name::Mounts::new(table),
                 journal,
                 policy,

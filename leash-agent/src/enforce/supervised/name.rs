@@ -27,6 +27,8 @@ pub(super) enum Name {
     Path(Vec<u8>),
     /// None that a policy could speak of: why, and what can be said for the record.
     Without(Cause, Vec<u8>),
+    /// It belongs to somebody else, and nobody in the session may have it, whatever policy or mode: what can be said for the record.
+    Foreign(Vec<u8>),
     /// It is reached by descriptors only, and is no file.
     Anonymous,
 }
@@ -35,7 +37,7 @@ impl Name {
     /// The path, or what there is of it.
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
-            Self::Path(path) | Self::Without(_, path) => path,
+            Self::Path(path) | Self::Without(_, path) | Self::Foreign(path) => path,
             Self::Anonymous => b"",
         }
     }
@@ -49,6 +51,7 @@ impl Name {
                 if whole.len() >= MAX_PATH_BYTES { Self::Without(Cause::TooLong, Vec::new()) } else { Self::Path(whole) }
             }
             Self::Without(cause, path) => Self::Without(*cause, [path.as_slice(), b"/", name].concat()),
+            Self::Foreign(path) => Self::Foreign([path.as_slice(), b"/", name].concat()),
             Self::Anonymous => Self::Without(Cause::Unreachable, name.to_vec()),
         }
     }

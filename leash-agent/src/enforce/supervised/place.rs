@@ -64,20 +64,32 @@ pub(super) fn become_user(user: &User) -> Result<()> {
     set_capabilities(0)
 }
 
+/// Takes every privilege from the calling thread, and it alone: whoever calls Leash may have some, in a namespace of its own.
+pub(super) fn give_up() -> Result<()> {
+    capset([0; 6])
+}
+
 /// Keeps the reserve permitted, and makes `effective` effective.
 fn set_capabilities(effective: u32) -> Result<()> {
-    let header = [CAPABILITY_VERSION, 0];
     // Effective, permitted, inheritable; then the upper halves.
-    let sets = [effective, SYS_PTRACE, 0, 0, 0, 0];
+    capset([effective, SYS_PTRACE, 0, 0, 0, 0])
+}
+
+fn capset(sets: [u32; 6]) -> Result<()> {
+    let header = [CAPABILITY_VERSION, 0];
     // SAFETY: the version says that two triples follow, and they do.
     check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) }).map(drop)
 }
 
-/// Does `action`, and if it isn't permitted, once more with the reserve. It must only look at the caller, never act for it.
+/// Does `action`, and if it isn't permitted, once more with the reserve, if there is one. It must only look at the caller, never act
+/// for it.
 pub(super) fn insist<T>(action: impl Fn() -> Result<T>) -> Result<T> {
     match action() {
-        Err(Errno::EPERM | Errno::EACCES) => {
-            set_capabilities(SYS_PTRACE)?;
+        Err(errno @ (Errno::EPERM | Errno::EACCES)) => {
+            if set_capabilities(SYS_PTRACE).is_err() {
+                // A daemon without privileges never had it.
+                return Err(errno);
+            }
             let result = action();
             set_capabilities(0)?;
             result

@@ -168,6 +168,10 @@ fn give(desk: &Desk<'_>, fd: &OwnedFd, close_on_exec: bool) -> Result<i32> {
 /// Process numbers in credentials are ours: makes them the session's, 0 for a process outside.
 fn renumber(desk: &Desk<'_>, credentials: &mut [u8]) {
     let Some((number, _)) = credentials.split_first_chunk_mut::<4>() else { return };
+    if desk.task.bounds.is_some() {
+        // Without a namespace they are the session's as well.
+        return;
+    }
     let inner = desk.shared.tasks.directory(u32::from_ne_bytes(*number)).and_then(|dir| task::inner_number(dir.as_fd()));
     *number = inner.unwrap_or(0).to_ne_bytes();
 }

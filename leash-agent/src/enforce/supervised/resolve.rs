@@ -16,7 +16,7 @@ use super::task::Task;
 /// Symlinks in one resolution, as in the kernel (linux/namei.h).
 const MAX_LINKS: usize = 40;
 /// `PROC_SUPER_MAGIC`, and the inode of its root (linux/proc_ns.h).
-const PROC_MAGIC: i64 = 0x9fa0;
+pub(super) const PROC_MAGIC: i64 = 0x9fa0;
 const PROC_ROOT: u64 = 1;
 
 /// A path as a call gives it.
@@ -57,6 +57,8 @@ pub(super) fn object(task: &Task, path: &Path, follow: bool, resolve: u64) -> Re
     let open = |limits| sys::open(base_fd(&base), &path.text, flags, 0, limits);
     match open(resolve | libc::RESOLVE_NO_MAGICLINKS) {
         Err(Errno::ENOENT | Errno::ELOOP) if resolve == 0 => {}
+        // Where there is no pid namespace, `self` was ourselves.
+        Ok(object) if resolve == 0 && task.bounds.is_some() && sys::file_system(object.as_raw_fd())? == PROC_MAGIC => {}
         result => return result,
     }
     // Without any symlink on the way there was nothing that means another task.
@@ -189,6 +191,7 @@ fn walk(task: &Task, base: Option<OwnedFd>, text: &[u8], follow: bool) -> Result
                 current = object;
                 continue;
             }
+            Proc::Stay => return Ok(Found::Object(next)),
             Proc::Text(text) => text,
             Proc::Plain => sys::read_link(next.as_raw_fd(), c"")?,
         };
@@ -210,6 +213,8 @@ enum Proc {
     Text(Vec<u8>),
     /// One without text, which leads here.
     Jump(OwnedFd),
+    /// One without text that leads into another process, so that nobody follows it.
+    Stay,
 }
 
 fn of_proc(task: &Task, dir: &OwnedFd, name: &CStr) -> Result<Proc> {
@@ -225,6 +230,7 @@ fn of_proc(task: &Task, dir: &OwnedFd, name: &CStr) -> Result<Proc> {
         });
     }
     match sys::open(dir.as_raw_fd(), name, libc::O_PATH, 0, libc::RESOLVE_NO_MAGICLINKS) {
+        Err(Errno::ELOOP) if task.bounds.as_ref().map_or(Ok(false), |bounds| bounds.leads_elsewhere(dir))? => Ok(Proc::Stay),
         Err(Errno::ELOOP) => sys::open(dir.as_raw_fd(), name, libc::O_PATH, 0, 0).map(Proc::Jump),
         _ => Ok(Proc::Plain),
     }

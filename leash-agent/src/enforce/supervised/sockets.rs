@@ -254,7 +254,7 @@ pub(super) fn bind(desk: &Desk<'_>) -> Result<Answer> {
             // The socket keeps the text that it was bound by. An absolute path without symlinks is the same text for us.
             let same = absolute && address.get(NAME_AT..).unwrap_or_default().strip_suffix(b"\0") == Some(name.bytes());
             let same = same || absolute && address.get(NAME_AT..) == Some(name.bytes());
-            with_umask(desk, || {
+            let bound = with_umask(desk, || {
                 if same {
                     return perform(&address);
                 }
@@ -262,7 +262,11 @@ pub(super) fn bind(desk: &Desk<'_>) -> Result<Answer> {
                 let result = perform(&here);
                 sys::enter(desk.shared.descriptors.as_raw_fd())?;
                 result
-            })
+            })?;
+            if let Some(bounds) = &desk.task.bounds {
+                bounds.adopt_socket(name.bytes(), &place)?;
+            }
+            Ok(bound)
         }
     }
 }

@@ -13,6 +13,7 @@ use leash_common::event::Cause;
 use nix::errno::Errno;
 use nix::libc;
 
+use super::bounds::Bounds;
 use super::name::Name;
 use super::place::insist;
 use super::sys::{self, Result, Status};
@@ -34,6 +35,8 @@ pub(super) struct Task {
     exact: bool,
     /// Path of its program; empty if that isn't known.
     pub(super) exe: Vec<u8>,
+    /// Where there is no container.
+    pub(super) bounds: Option<Arc<Bounds>>,
 }
 
 /// What makes a file the same file.
@@ -51,13 +54,14 @@ struct State {
 /// All threads that called.
 pub(super) struct Tasks {
     proc: OwnedFd,
+    bounds: Option<Arc<Bounds>>,
     state: Mutex<State>,
 }
 
 impl Tasks {
     /// `proc` is the host's.
-    pub(super) fn new(proc: OwnedFd) -> Self {
-        Self { proc, state: Mutex::default() }
+    pub(super) fn new(proc: OwnedFd, bounds: Option<Arc<Bounds>>) -> Self {
+        Self { proc, bounds, state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -101,7 +105,7 @@ impl Tasks {
         let exact = thread.is_ok() || tid == tgid;
         let pidfd = thread.or_else(|_| sys::process_descriptor(tgid))?;
         let (ppid, inner) = (last("PPid:")?, (last("NSpid:")?, last("NStgid:")?));
-        Ok(Task { tid, tgid, ppid, inner, dir, pidfd, exact, exe })
+        Ok(Task { tid, tgid, ppid, inner, dir, pidfd, exact, exe, bounds: self.bounds.clone() })
     }
 
     /// Path of a thread's program, if its start was seen.
@@ -276,7 +280,7 @@ fn mapped_file(line: &[u8], from: u64, end: u64) -> Option<Name> {
     Some(Name::Path(path.strip_suffix(b" (deleted)").unwrap_or(path).to_vec()))
 }
 
-/// What a call with a bad pointer returns.
+/// What a call with a bad pointer returns. `EPERM`: the program hides from its own user.
 fn fault(errno: Errno) -> Errno {
-    if errno == Errno::ESRCH { errno } else { Errno::EFAULT }
+    if matches!(errno, Errno::ESRCH | Errno::EPERM) { errno } else { Errno::EFAULT }
 }

@@ -149,8 +149,10 @@ pub(super) fn will_block(shared: &Shared) -> Result<()> {
     start(&shared)
 }
 
-/// Moves the calling thread to where it can serve.
-pub(super) fn settle(proc: BorrowedFd<'_>, pid: u32, user: &place::User) -> Result<()> {
+/// Moves the calling thread to where it can serve: into the container of a process, as its user. Without one it is there already, and
+/// keeps no privilege either.
+pub(super) fn settle(proc: BorrowedFd<'_>, contained: Option<(u32, &place::User)>) -> Result<()> {
+    let Some((pid, user)) = contained else { return place::give_up() };
     place::enter(proc, pid)?;
     place::become_user(user)
 }
