@@ -44,6 +44,8 @@ pub(super) struct Recorded {
 /// The other threads' end.
 pub(super) struct Recorder {
     orders: Sender<Order>,
+    /// Tells the thread to look for orders.
+    bell: Box<dyn Fn() + Send>,
     thread: JoinHandle<Recorded>,
 }
 
@@ -61,6 +63,7 @@ impl Recorder {
     /// Starts recording. `alarm` is written to if the session must end.
     pub(super) fn start(session: Guard, log: LogWriter, ready: Ready, mode: Mode, alarm: UnixStream) -> Result<Self, RunError> {
         let (sender, orders) = channel();
+        let bell = session.bell();
         let mut generations = Generations::new();
         generations.insert(ready.set.generation, ready.compiled);
         let worker = Worker { session, log, summary: Summary::default(), generations, current: ready.set, mode, orders };
@@ -68,23 +71,28 @@ impl Recorder {
             .name("recorder".into())
             .spawn(move || worker.run(alarm))
             .map_err(RunError::system("start the recorder"))?;
-        Ok(Self { orders: sender, thread })
+        Ok(Self { orders: sender, bell, thread })
+    }
+
+    fn tell(&self, order: Order) {
+        // Fails only when the thread ended, and then the session is ending.
+        drop(self.orders.send(order));
+        (self.bell)();
     }
 
     /// Installs a policy, soon.
     pub(super) fn install(&self, ready: Ready) {
-        // Fails only when the thread ended, and then the session is ending.
-        drop(self.orders.send(Order::Install(Box::new(ready))));
+        self.tell(Order::Install(Box::new(ready)));
     }
 
     /// Logs that a policy was refused.
     pub(super) fn refused(&self, why: String) {
-        drop(self.orders.send(Order::Refused(why)));
+        self.tell(Order::Refused(why));
     }
 
     /// Takes the last events and ends the kernel's session. Call it when no process of the session is left.
     pub(super) fn stop(self) -> Result<Recorded, RunError> {
-        drop(self.orders.send(Order::Stop));
+        self.tell(Order::Stop);
         self.thread.join().map_err(|_| RunError::system("keep the recorder running")(std::io::ErrorKind::Other.into()))
     }
 }

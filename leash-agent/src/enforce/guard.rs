@@ -24,7 +24,7 @@ impl Guard {
         }
     }
 
-    /// Waits until events arrive, at most for `timeout`, and hands over all that are there.
+    /// Waits for events, at most for `timeout`, and hands over all that are there. Denials and many events end the wait.
     pub fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event)) -> Result<()> {
         match self {
             Self::BpfLsm(session) => session.poll(timeout, sink),
@@ -32,6 +32,14 @@ impl Guard {
                 session.take(timeout, sink);
                 Ok(())
             }
+        }
+    }
+
+    /// Ends a wait in [`Guard::poll`] from another thread, or the next one; where that can't be done, its timeout ends it.
+    pub fn bell(&self) -> Box<dyn Fn() + Send> {
+        match self {
+            Self::BpfLsm(_) => Box::new(|| ()),
+            Self::Supervised(session) => Box::new(session.bell()),
         }
     }
 

@@ -50,3 +50,8 @@ os.symlink("made-by-link", "dangling"); open("dangling", "w").close(); print(os.
 print(os.path.basename(os.readlink("/proc/self/fd/%d" % os.open("a", os.O_RDONLY))))
 print(open("/proc/self/comm").read().strip() == open("/proc/thread-self/comm").read().strip(), open("/dev/null").read())
 print(fcntl.fcntl(os.open("a", os.O_RDONLY | os.O_CLOEXEC), fcntl.F_GETFD), fcntl.fcntl(os.open("a", os.O_RDWR | os.O_APPEND), fcntl.F_GETFL) & os.O_APPEND)
+# what is opened under its own path has the flags that were asked for
+for name, flags in [("a", 0), ("a", os.O_NONBLOCK), ("a", os.O_NOCTTY | os.O_NOATIME), ("a", os.O_NOFOLLOW), ("many", os.O_DIRECTORY), ("many/../a", 0)]:
+    file = os.open(os.path.join(os.getcwd(), name), flags)
+    # A descriptor from openat2 doesn't show O_LARGEFILE.
+    print(name, oct(fcntl.fcntl(file, fcntl.F_GETFL) & ~0o100000), os.path.basename(os.readlink("/proc/self/fd/%d" % file)))

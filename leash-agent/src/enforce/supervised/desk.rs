@@ -52,6 +52,13 @@ impl Ask {
     }
 }
 
+/// The answer to a question.
+pub(super) struct Verdict {
+    allow: bool,
+    reason: u32,
+    cause: Cause,
+}
+
 /// One call.
 pub(super) struct Desk<'a> {
     pub(super) shared: &'a Shared,
@@ -103,7 +110,9 @@ impl Desk<'_> {
     pub(super) fn judge_as(&self, exe: &[u8], asks: &[Ask]) -> Result<()> {
         let mut denied = false;
         for ask in asks {
-            denied |= self.one(exe, ask);
+            let verdict = self.verdict(exe, ask);
+            self.record_as(exe, ask, &verdict);
+            denied |= self.denies(ask, &verdict);
         }
         if denied {
             return Err(Errno::EACCES);
@@ -112,14 +121,31 @@ impl Desk<'_> {
         asks.iter().try_for_each(|ask| bounds.permit(ask))
     }
 
-    fn one(&self, exe: &[u8], ask: &Ask) -> bool {
-        let decision = self.decision(exe, ask);
-        let (allow, reason, cause) = match decision {
-            Ok(decision) => (decision.allow, decision.reason, Cause::Policy),
-            Err(Denied(cause)) => (false, 0, cause),
-        };
+    /// What the policy answers to the caller's program; no record is made of it.
+    pub(super) fn foresee(&self, ask: &Ask) -> Verdict {
+        self.verdict(&self.task.exe, ask)
+    }
+
+    /// Whether that is an enforced denial.
+    pub(super) fn denies(&self, ask: &Ask, verdict: &Verdict) -> bool {
         let foreign = matches!(ask.subject, Subject::Name(Name::Foreign(_)));
-        let denied = foreign || !allow && self.policy.mode == Mode::Enforce;
+        foreign || !verdict.allow && self.policy.mode == Mode::Enforce
+    }
+
+    /// Records what was foreseen.
+    pub(super) fn record(&self, ask: &Ask, verdict: &Verdict) {
+        self.record_as(&self.task.exe, ask, verdict);
+    }
+
+    fn verdict(&self, exe: &[u8], ask: &Ask) -> Verdict {
+        match self.decision(exe, ask) {
+            Ok(decision) => Verdict { allow: decision.allow, reason: decision.reason, cause: Cause::Policy },
+            Err(Denied(cause)) => Verdict { allow: false, reason: 0, cause },
+        }
+    }
+
+    fn record_as(&self, exe: &[u8], ask: &Ask, verdict: &Verdict) {
+        let denied = self.denies(ask, verdict);
         let resource = match &ask.subject {
             Subject::Name(name) => EventResource::Path(name.bytes().to_vec()),
             Subject::Endpoint(ip, port, protocol) => EventResource::Endpoint { ip: *ip, port: *port, protocol: *protocol },
@@ -130,12 +156,12 @@ impl Desk<'_> {
             time_ns: now,
             kind: ask.kind,
             resource,
-            allow,
+            allow: verdict.allow,
             denied,
             mode: self.policy.mode,
             generation: self.policy.generation,
-            reason,
-            cause,
+            reason: verdict.reason,
+            cause: verdict.cause,
             pid: self.task.tid,
             tgid: self.task.tgid,
             ppid: self.task.ppid,
@@ -144,7 +170,6 @@ impl Desk<'_> {
             errno: if denied { libc::EACCES } else { 0 },
             count: 1,
         });
-        denied
     }
 
     fn decision(&self, exe: &[u8], ask: &Ask) -> std::result::Result<leash_common::table::Decision, Denied> {

@@ -7,11 +7,11 @@ use leash_common::kind::Kind;
 use nix::errno::Errno;
 use nix::libc;
 
-use super::blocked;
 use super::desk::{Answer, Ask, Desk};
 use super::name::{Name, number};
 use super::resolve::{self, Found, Path, Place};
 use super::sys::{self, Result, Status};
+use super::{blocked, direct};
 
 /// `__O_TMPFILE` without the `O_DIRECTORY` that goes with it (asm-generic/fcntl.h).
 const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
@@ -88,6 +88,10 @@ fn perform(desk: &Desk<'_>, path: &Path, flags: i32, mode: u32, resolve: u64) ->
             return Err(Errno::ENOSYS);
         }
         open_or_make(desk, path, flags, mode)?
+    } else if resolve == 0
+        && let Some(fd) = direct::open(desk, path, flags)
+    {
+        fd
     } else {
         existing(desk, resolve::object(&desk.task, path, flags & libc::O_NOFOLLOW == 0, resolve)?, flags)?
     };

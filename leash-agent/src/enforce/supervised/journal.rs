@@ -3,11 +3,9 @@
 //! INVARIANT: performed = recorded + folded + dropped for each verdict, under one lock.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-use leash_common::kind::Kind;
 
 use super::super::event::{Event, EventResource};
 use super::super::session::Totals;
@@ -15,48 +13,40 @@ use super::super::session::Totals;
 /// Events that may wait for the reader. A denial waits for room, so that none is lost; an allowed action then goes uncounted into
 /// `dropped`.
 const WAITING: usize = 1 << 16;
+/// From so many on the reader is woken. It looks by itself now and then, and one that is woken for every event costs more than the event.
+const MANY: usize = 1 << 10;
 /// Different allowed actions whose repeats are counted.
 const FOLDED: usize = 1 << 14;
 
-/// Which allowed actions are alike.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Alike {
-    kind: Kind,
-    tgid: u32,
-    generation: u32,
-    reason: u32,
-    exe: Vec<u8>,
-    resource: Key,
+/// Whether two allowed actions are alike, so that the second is a repeat.
+fn alike(one: &Event, other: &Event) -> bool {
+    one.kind == other.kind
+        && one.tgid == other.tgid
+        && one.generation == other.generation
+        && one.reason == other.reason
+        && one.resource == other.resource
+        && one.exe == other.exe
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Key {
-    Path(Vec<u8>),
-    Endpoint(std::net::IpAddr, u16, u8),
-}
-
-impl Alike {
-    fn of(event: &Event) -> Self {
-        let resource = match &event.resource {
-            EventResource::Path(path) => Key::Path(path.clone()),
-            EventResource::Endpoint { ip, port, protocol } => Key::Endpoint(*ip, *port, *protocol as u8),
-        };
-        Self {
-            kind: event.kind,
-            tgid: event.tgid,
-            generation: event.generation,
-            reason: event.reason,
-            exe: event.exe.clone(),
-            resource,
-        }
+/// Equal for actions that are alike.
+fn key(keys: &RandomState, event: &Event) -> u64 {
+    let mut hasher = keys.build_hasher();
+    (event.kind, event.tgid, event.generation, event.reason, &event.exe).hash(&mut hasher);
+    match &event.resource {
+        EventResource::Path(path) => path.hash(&mut hasher),
+        EventResource::Endpoint { ip, port, protocol } => (ip, port, *protocol as u8).hash(&mut hasher),
     }
+    hasher.finish()
 }
 
 #[derive(Default)]
 struct State {
     waiting: Vec<Event>,
-    folded: HashMap<Alike, (Event, u64)>,
+    /// By [`key`]. Of actions that have a key in common and aren't alike, one is counted.
+    folded: HashMap<u64, (Event, u64)>,
     totals: Totals,
+    /// The reader shall not wait any longer.
+    urgent: bool,
     closed: bool,
 }
 
@@ -64,6 +54,7 @@ struct State {
 #[derive(Default)]
 pub(super) struct Journal {
     state: Mutex<State>,
+    keys: RandomState,
     arrived: Condvar,
     taken: Condvar,
 }
@@ -75,10 +66,11 @@ impl Journal {
 
     /// Records one answer.
     pub(super) fn add(&self, event: Event) {
+        let key = key(&self.keys, &event);
         let mut state = self.lock();
         if event.allow {
             state.totals.allow.performed += 1;
-            if let Some((_, count)) = state.folded.get_mut(&Alike::of(&event)) {
+            if let Some((_, count)) = state.folded.get_mut(&key).filter(|(first, _)| alike(first, &event)) {
                 *count += 1;
                 state.totals.allow.folded += 1;
                 return;
@@ -91,9 +83,7 @@ impl Journal {
                 flush(&mut state);
                 state.folded.clear();
             }
-            if let Entry::Vacant(place) = state.folded.entry(Alike::of(&event)) {
-                place.insert((event.clone(), 0));
-            }
+            state.folded.entry(key).or_insert_with(|| (event.clone(), 0));
             state.totals.allow.recorded += 1;
         } else {
             while state.waiting.len() >= WAITING && !state.closed {
@@ -102,23 +92,36 @@ impl Journal {
             state.totals.deny.performed += 1;
             state.totals.deny.recorded += 1;
         }
+        let urgent = !event.allow || state.waiting.len() >= MANY;
         state.waiting.push(event);
-        if state.waiting.len() == 1 {
+        if urgent {
+            self.hurry(&mut state);
+        }
+    }
+
+    fn hurry(&self, state: &mut State) {
+        if !std::mem::replace(&mut state.urgent, true) {
             self.arrived.notify_one();
         }
     }
 
-    /// Waits for events, at most for `timeout`, and hands over what is there.
+    /// Whoever waits in [`Journal::take`], or does so next, shall not wait.
+    pub(super) fn ring(&self) {
+        self.hurry(&mut self.lock());
+    }
+
+    /// Hands over what is there: at once if a denial or many events are there, otherwise after `timeout`.
     pub(super) fn take(&self, timeout: Duration, sink: &mut dyn FnMut(Event)) {
         let end = Instant::now() + timeout;
         let mut state = self.lock();
-        while state.waiting.is_empty() {
+        while !state.urgent {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return;
+                break;
             }
             state = self.arrived.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.urgent = false;
         let events = std::mem::take(&mut state.waiting);
         drop(state);
         self.taken.notify_all();
@@ -157,6 +160,8 @@ fn flush(state: &mut State) {
 
 #[cfg(test)]
 mod tests {
+    use leash_common::kind::Kind;
+
     use super::super::super::event::{Cause, Mode};
     use super::super::super::session::Counts;
     use super::*;
@@ -198,5 +203,30 @@ mod tests {
         let totals = journal.totals();
         assert_eq!(totals.allow, Counts { performed: 3, recorded: 1, folded: 2, dropped: 0 });
         assert_eq!(totals.deny, Counts { performed: 3, recorded: 3, folded: 0, dropped: 0 });
+    }
+
+    /// The reader would otherwise wait for an hour.
+    #[test]
+    fn denials_many_events_and_the_bell_end_the_wait() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let taken = |journal: &Journal| {
+            let mut seen = 0;
+            journal.take(HOUR, &mut |_| seen += 1);
+            seen
+        };
+        let journal = Journal::default();
+        journal.add(event("/allowed", true));
+        journal.add(event("/denied", false));
+        assert_eq!(taken(&journal), 2);
+        for file in 0..=MANY {
+            journal.add(event(&format!("/{file}"), true));
+        }
+        assert_eq!(taken(&journal), MANY + 1);
+        journal.ring();
+        assert_eq!(taken(&journal), 0);
+        journal.add(event("/last", true));
+        let mut seen = 0;
+        journal.take(Duration::ZERO, &mut |_| seen += 1);
+        assert_eq!(seen, 1);
     }
 }

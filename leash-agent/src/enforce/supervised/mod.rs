@@ -12,6 +12,7 @@ mod blocked;
 mod bounds;
 mod calls;
 mod desk;
+mod direct;
 mod exec;
 mod files;
 mod floor;
@@ -27,12 +28,13 @@ mod sockets;
 mod sys;
 mod task;
 mod trace;
+mod turn;
 mod worker;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -130,12 +132,13 @@ impl Supervised {
                 policy,
                 uid: user.uid,
                 names: Mutex::default(),
-                idle: AtomicUsize::new(0),
+                turn: turn::Turn::default(),
                 stopping,
                 threads,
                 blocked: blocked::Blocked::default(),
                 myself: Weak::clone(myself),
             });
+            // One that receives, one that stands ready.
             for _ in 0..2 {
                 if let Err(errno) = worker::start(&shared) {
                     tracing::error!("the supervisor cannot start: {errno}");
@@ -159,6 +162,12 @@ impl Supervised {
 
     pub(super) fn take(&self, timeout: Duration, sink: &mut dyn FnMut(Event)) {
         self.journal.take(timeout, sink);
+    }
+
+    /// Ends the wait of [`Supervised::take`], whenever it is called.
+    pub(super) fn bell(&self) -> impl Fn() + Send + 'static {
+        let journal = Arc::clone(&self.journal);
+        move || journal.ring()
     }
 
     pub(super) fn take_repeats(&self, sink: &mut dyn FnMut(Event)) {

@@ -55,15 +55,18 @@ pub(super) fn object(task: &Task, path: &Path, follow: bool, resolve: u64) -> Re
     let flags = libc::O_PATH | if follow { 0 } else { libc::O_NOFOLLOW };
     let base = base(task, path)?;
     let open = |limits| sys::open(base_fd(&base), &path.text, flags, 0, limits);
-    match open(resolve | libc::RESOLVE_NO_MAGICLINKS) {
-        Err(Errno::ENOENT | Errno::ELOOP) if resolve == 0 => {}
-        // Where there is no pid namespace, `self` was ourselves.
-        Ok(object) if resolve == 0 && task.bounds.is_some() && sys::file_system(object.as_raw_fd())? == PROC_MAGIC => {}
-        result => return result,
+    if resolve != 0 {
+        return open(resolve | libc::RESOLVE_NO_MAGICLINKS);
     }
-    // Without any symlink on the way there was nothing that means another task.
+    // Without any symlink on the way there is nothing that means another task.
     match open(libc::RESOLVE_NO_SYMLINKS) {
         Err(Errno::ELOOP) => {}
+        result => return result,
+    }
+    match open(libc::RESOLVE_NO_MAGICLINKS) {
+        Err(Errno::ENOENT | Errno::ELOOP) => {}
+        // Where there is no pid namespace, `self` was ourselves.
+        Ok(object) if task.bounds.is_some() && sys::file_system(object.as_raw_fd())? == PROC_MAGIC => {}
         result => return result,
     }
     match walk(task, base, path.text.to_bytes(), follow)? {

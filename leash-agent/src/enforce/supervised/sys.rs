@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Results with the kernel's error.
 pub(super) type Result<T> = std::result::Result<T, Errno>;
@@ -104,6 +105,12 @@ pub(super) fn open(dir: RawFd, path: &CStr, flags: i32, mode: u32, resolve: u64)
     own(unsafe { libc::syscall(libc::SYS_openat2, dir, path.as_ptr(), &raw const how, size_of::<libc::open_how>()) })
 }
 
+/// Sets those of `flags` that an open file can still change.
+pub(super) fn set_flags(fd: &OwnedFd, flags: i32) -> Result<()> {
+    // SAFETY: no pointers.
+    Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) }).map(drop)
+}
+
 /// A descriptor for a thread, since Linux 6.9.
 pub(super) fn thread_descriptor(tid: u32) -> Result<OwnedFd> {
     // SAFETY: no pointers.
@@ -118,9 +125,8 @@ pub(super) fn process_descriptor(pid: u32) -> Result<OwnedFd> {
 
 /// Whether the thread behind a pidfd has not ended.
 pub(super) fn lives(pidfd: BorrowedFd<'_>) -> bool {
-    // SAFETY: no signal is sent, and the pointer to its details may be null.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), 0, std::ptr::null::<u8>(), 0) };
-    Errno::result(result) != Err(Errno::ESRCH)
+    // A pidfd becomes readable when its thread ends (pidfd_open(2)).
+    poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(0)
 }
 
 /// A second descriptor for what descriptor `fd` of another thread means.

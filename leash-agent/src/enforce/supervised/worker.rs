@@ -1,10 +1,10 @@
 //! The threads that answer calls.
 //!
-//! Each takes a call, answers it, and takes the next. There is always one that waits: before a thread does what may take long (opening
-//! a pipe that nobody writes to, connecting, watching an exec), it sees to it that another takes its place.
+//! One of them receives a call, answers it, and receives the next. Before it does what may take long (opening a pipe that nobody writes
+//! to, connecting, watching an exec), it sees to it that another takes its place.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use nix::errno::Errno;
@@ -20,12 +20,11 @@ use super::name::Mounts;
 use super::policy::Policy;
 use super::sys::{self, Call, Result};
 use super::task::Tasks;
+use super::turn::Turn;
 use super::{calls, place};
 
 /// Threads at the same time: so many calls of a session may wait for something.
 const MAX_THREADS: usize = 1024;
-/// Threads that wait for a call at the same time; those beyond it end.
-const MAX_IDLE: usize = 4;
 
 /// What all threads of one session share.
 pub(super) struct Shared {
@@ -39,7 +38,8 @@ pub(super) struct Shared {
     pub(super) uid: u32,
     /// Held from the decision on a change of names to the change: nobody in the session can come between them.
     pub(super) names: Mutex<()>,
-    pub(super) idle: AtomicUsize,
+    /// Who receives.
+    pub(super) turn: Turn,
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) threads: Arc<Mutex<Vec<Pid>>>,
     /// Calls that wait for something.
@@ -74,13 +74,9 @@ fn serve(shared: &Arc<Shared>) -> Result<()> {
     // The mask for new files and the current directory become this thread's own.
     unshare(CloneFlags::CLONE_FS)?;
     sys::enter(shared.descriptors.as_raw_fd())?;
-    loop {
-        if shared.idle.fetch_add(1, Ordering::SeqCst) >= MAX_IDLE {
-            shared.idle.fetch_sub(1, Ordering::SeqCst);
-            return Ok(());
-        }
+    while shared.turn.take(&shared.stopping) {
         let call = sys::receive(shared.listener.as_fd());
-        shared.idle.fetch_sub(1, Ordering::SeqCst);
+        shared.turn.give_back();
         if shared.stopping.load(Ordering::SeqCst) {
             return Ok(());
         }
@@ -92,6 +88,7 @@ fn serve(shared: &Arc<Shared>) -> Result<()> {
             Err(_) => return Ok(()),
         }
     }
+    Ok(())
 }
 
 fn is_over(listener: BorrowedFd<'_>) -> bool {
@@ -139,7 +136,7 @@ fn handle(shared: &Arc<Shared>, call: Call) {
 
 /// The calling thread is about to do what may take long: another one takes its place.
 pub(super) fn will_block(shared: &Shared) -> Result<()> {
-    if shared.idle.load(Ordering::SeqCst) > 0 {
+    if shared.turn.pass_on() {
         return Ok(());
     }
     if shared.threads.lock().unwrap_or_else(PoisonError::into_inner).len() >= MAX_THREADS {
