@@ -318,6 +318,139 @@ fn project_policies_narrow_and_only_narrow() {
     assert!(!ground.workspace().join("started").exists());
 }
 
+/// Without `--policy` and `--mode`, the caller's file says which; the command line and variables win.
+#[test]
+fn a_configuration_file_holds_defaults() {
+    let ground = Ground::new(PERMIT_ALL);
+    let secret = ground.path("policy/secret.cedar");
+    fs::write(&secret, ground.forbid_secret()).unwrap();
+    let directory = ground.path("home/.config/leash");
+    fs::create_dir_all(&directory).unwrap();
+    let configure = |text: &str| fs::write(directory.join("config.toml"), format!("[run]\n{text}\n")).unwrap();
+    let run = |workspace: &Path, options: &[&str], variable: &str, script: &str| {
+        let _ = fs::remove_file(ground.path("log.jsonl"));
+        let mut command = Command::new(leash());
+        command.arg("run").arg("--log").arg(ground.path("log.jsonl")).arg("--workspace").arg(workspace);
+        command.args(options).args(["--", "sh", "-c", script]).env_remove("XDG_CONFIG_HOME");
+        command.env("HOME", ground.path("home")).env("LEASH_MODE", variable).stdin(Stdio::null());
+        if variable.is_empty() {
+            command.env_remove("LEASH_MODE");
+        }
+        ground.act(&mut command);
+        command.output().unwrap()
+    };
+    let read = |options: &[&str], variable: &str| {
+        let output = run(&ground.workspace(), options, variable, "cat open secret");
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let policy = format!("policy = [{:?}]", secret.display().to_string());
+    let (all, named) = (ground.policy().display().to_string(), secret.display().to_string());
+
+    configure(&policy);
+    assert!(matches!(read(&[], ""), (Some(1), out, _) if out == "shown\n"));
+    let log = ground.log();
+    assert_eq!(log.denials().len(), 1, "{}", log.denials_text());
+    assert!(names_policy(log.denials()[0], "no-secret"));
+    assert!(matches!(read(&["--policy", &all], ""), (Some(0), ..)));
+    configure(&format!("{policy}\nmode = \"record\""));
+    assert!(matches!(read(&[], ""), (Some(0), ..)));
+    assert!(matches!(read(&[], "enforce"), (Some(1), ..)));
+    assert!(matches!(read(&["--mode", "enforce"], "record"), (Some(1), ..)));
+    configure("env = [\"GIVEN=by the file\"]");
+    let output = run(&ground.workspace(), &["--policy", &named], "", "echo $GIVEN");
+    assert_eq!(text(&output.stdout), "by the file\n", "{}", text(&output.stderr));
+
+    // Not even a policy that permits everything lets a session write the next one's configuration.
+    let attempt = "echo '[run]' > .config/leash/config.toml; mv .config/leash .config/old; echo x > written";
+    run(&ground.path("home"), &["--policy", &all], "", attempt);
+    assert!(fs::read_to_string(directory.join("config.toml")).unwrap().contains("GIVEN"));
+    assert!(ground.path("home/written").exists());
+
+    for (wrong, words) in [("mood = \"record\"", "line 2"), ("mode = \"sometimes\"", "line 2"), ("rw = [\"x\"]", "absolute")] {
+        configure(wrong);
+        let output = run(&ground.workspace(), &[], "", "touch started");
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("config.toml") && text(&output.stderr).contains(words), "{}", text(&output.stderr));
+        assert!(!ground.workspace().join("started").exists());
+    }
+}
+
+/// Under `sudo` a user's file names nothing that root reads for them.
+#[test]
+fn a_configuration_file_gives_its_owner_no_more_than_they_have() {
+    let ground = Ground::new(PERMIT_ALL);
+    fs::set_permissions(ground.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let home = ground.path("home");
+    for theirs in [&ground.workspace(), &home] {
+        chown(theirs, Some(65534), Some(65534)).unwrap();
+    }
+    fs::create_dir_all(home.join(".config/leash")).unwrap();
+    let (file, closed) = (home.join(".config/leash/config.toml"), ground.path("closed.cedar"));
+    fs::write(&closed, "SECRET-OF-ROOT").unwrap();
+    let run = || {
+        let mut command = governed::at_home_of(65534, &home, ground.dir.path());
+        command.arg(leash()).args(["run", "--workspace"]).arg(ground.workspace()).arg("--log").arg(ground.path("log.jsonl"));
+        command.args(["--", "touch", "started"]).env("SUDO_UID", "65534").env("SUDO_GID", "65534").env_remove("XDG_CONFIG_HOME");
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    fs::write(&file, format!("[run]\npolicy = [{:?}]\n", closed.display().to_string())).unwrap();
+    for (mode, words) in [(0o600, "Permission denied"), (0o640, "Permission denied"), (0o644, "SECRET-OF-ROOT")] {
+        fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).unwrap();
+        let output = run();
+        assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(words), "{mode:o}: {}", text(&output.stderr));
+    }
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&closed, &file).unwrap();
+    let output = run();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("is a link"), "{}", text(&output.stderr));
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, "[run]\nagent = \"configured\"\n").unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(run().status.code(), Some(0));
+    assert_eq!(ground.log().only("session_start")["agent"], "configured");
+    assert!(!ground.workspace().join("started").metadata().unwrap().permissions().readonly());
+}
+
+/// The kernel's programs find a session by its depth, which a container with a cgroup namespace of its own doesn't know.
+#[test]
+fn a_cgroup_namespace_gets_the_supervised_backend() {
+    const INSIDE: &str = "mount=$(awk '$3 == \"cgroup2\" { print $2; exit }' /proc/mounts)\n\
+        mkdir -p $mount/leash-container\n\
+        echo $$ > $mount/leash-container/cgroup.procs\n\
+        exec unshare --cgroup --mount sh -ec 'umount -l \"$0\"; mount -t cgroup2 none \"$0\"; exec \"$@\"' $mount \"$@\"";
+    let ground = Ground::new("");
+    fs::write(ground.policy(), ground.forbid_secret()).unwrap();
+    let inside = |arguments: &[&str]| {
+        let _ = fs::remove_file(ground.path("log.jsonl"));
+        let mut command = Command::new("sh");
+        command.args(["-ec", INSIDE, "sh"]).arg(leash()).args(arguments);
+        command.env_remove("LEASH_BACKEND").stdin(Stdio::null()).output().unwrap()
+    };
+    let (policy, log, workspace) = (ground.policy(), ground.path("log.jsonl"), ground.workspace());
+    let [policy, log, workspace] = [&policy, &log, &workspace].map(|path| path.to_str().unwrap());
+    let session = ["run", "--policy", policy, "--log", log, "--workspace", workspace];
+    let command = ["--", "sh", "-c", "cat open; cat secret"];
+    let output = inside(&[&session[..], &command].concat());
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), "shown\n"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("backend supervised, because"), "{}", text(&output.stderr));
+    assert_eq!(ground.log().only("session_start")["backend"], "supervised");
+    assert_eq!(ground.log().denials().len(), 1, "{}", ground.log().denials_text());
+    for option in [["--require", "bpf-lsm"], ["--backend", "bpf-lsm"]] {
+        let output = inside(&[&session[..], &option, &command].concat());
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(125), ""));
+        assert!(text(&output.stderr).contains("--cgroupns=host"), "{}", text(&output.stderr));
+    }
+    let output = inside(&["doctor", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["ok"], &report["backend"]), (&Value::from(true), &Value::from("supervised")), "{report}");
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields[2] == "cgroup2").unwrap()[1];
+    let container = Path::new(mount).join("leash-container");
+    eventually("the cgroup is empty", || fs::remove_dir(&container).is_ok());
+}
+
 #[test]
 fn another_user_can_be_named() {
     let ground = Ground::new(PERMIT_ALL);
@@ -406,7 +539,7 @@ fn an_ordinary_user_s_container_needs_a_user_namespace() {
         command.arg("--workspace").arg(theirs.path()).args(["--backend", "supervised"]).args(more).args(["--", "sh", "-c"]);
         // Whoever made the namespace has every privilege in it.
         command.arg("touch started; grep ^Cap /proc/self/status");
-        command.stdin(Stdio::null()).output().unwrap()
+        command.env("HOME", theirs.path()).stdin(Stdio::null()).output().unwrap()
     };
     let output = run("0", &["--require", "container"]);
     assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::Global;
 use super::output::{complain, say};
+use crate::daemon::config::{self, Defaults};
 use crate::daemon::{self, BackendChoice, ModeChoice, Notices, Required, RunError, RunRequest};
 
 /// Run a command in a governed container
@@ -21,7 +22,10 @@ use crate::daemon::{self, BackendChoice, ModeChoice, Notices, Required, RunError
 #[command(
     after_help = "Exit status: the command's own; 128+n if signal n ended it; 125 if Leash failed, 126 if the command cannot \
                         be executed, 127 if it is not found; 2 for wrong usage, 3 for an invalid policy.\n\
-                        SIGHUP makes a running session read its policies again."
+                        SIGHUP makes a running session read its policies again.\n\
+                        Defaults for --policy, --profile, --mode, --agent, --principal, --ro, --rw, --env, --backend, --require and \
+                        --watch: the table [run] of $XDG_CONFIG_HOME/leash/config.toml (~/.config/leash/config.toml), then of \
+                        /etc/leash/config.toml. Options and LEASH_* variables win."
 )]
 pub(super) struct RunArgs {
     /// Policy file, or directory with *.cedar files
@@ -30,9 +34,9 @@ pub(super) struct RunArgs {
     /// Ready profile
     #[arg(long, value_name = "NAME", env = "LEASH_PROFILE")]
     profile: Option<String>,
-    /// Whether the policy's denials take effect, or are only recorded
-    #[arg(long, value_enum, default_value_t, env = "LEASH_MODE")]
-    mode: ModeChoice,
+    /// Whether the policy's denials take effect, or are only recorded [default: enforce]
+    #[arg(long, value_enum, env = "LEASH_MODE")]
+    mode: Option<ModeChoice>,
     /// Name of the agent, in policies and in the log
     #[arg(long, value_name = "NAME", env = "LEASH_AGENT")]
     agent: Option<String>,
@@ -57,9 +61,9 @@ pub(super) struct RunArgs {
     /// Where to write the log; the file must not exist [default: below $XDG_STATE_HOME/leash]
     #[arg(long, value_name = "FILE", env = "LEASH_LOG_FILE")]
     log: Option<PathBuf>,
-    /// What enforces the policy
-    #[arg(long, value_enum, default_value_t, env = "LEASH_BACKEND")]
-    backend: BackendChoice,
+    /// What enforces the policy [default: auto]
+    #[arg(long, value_enum, env = "LEASH_BACKEND")]
+    backend: Option<BackendChoice>,
     /// Refuse to run under anything weaker
     #[arg(long, value_enum, value_name = "BACKEND", env = "LEASH_REQUIRE")]
     require: Option<Required>,
@@ -71,26 +75,42 @@ pub(super) struct RunArgs {
     command: Vec<OsString>,
 }
 
-pub(super) fn run(args: RunArgs, global: Global) -> Result<ExitCode> {
-    let request = RunRequest {
-        policies: args.policies,
-        profile: args.profile,
-        mode: args.mode,
-        agent: args.agent,
-        principal: args.principal,
+/// What is asked for, where the command line is silent: what the configuration says.
+fn request(args: RunArgs, defaults: Defaults) -> RunRequest {
+    // Policies and profile are one choice: neither adds to what the command line chose.
+    let chosen = !args.policies.is_empty() || args.profile.is_some();
+    let (policies, profile, policy_reader) = if chosen {
+        (args.policies, args.profile, None)
+    } else {
+        (defaults.policy.unwrap_or_default(), defaults.profile, defaults.policy_reader)
+    };
+    let principal_reader = if args.principal.is_some() { None } else { defaults.principal_reader };
+    RunRequest {
+        policies,
+        policy_reader,
+        profile,
+        mode: args.mode.or(defaults.mode).unwrap_or_default(),
+        agent: args.agent.or(defaults.agent),
+        principal: args.principal.or(defaults.principal),
+        principal_reader,
         workspace: args.workspace,
-        read_only: args.read_only,
-        writable: args.writable,
-        env: args.env,
+        read_only: [defaults.ro, args.read_only].concat(),
+        writable: [defaults.rw, args.writable].concat(),
+        env: defaults.env.into_iter().map(OsString::from).chain(args.env).collect(),
         user: args.user,
         log: args.log,
-        backend: args.backend,
-        require: args.require,
-        watch: args.watch,
+        backend: args.backend.or(defaults.backend).unwrap_or_default(),
+        require: args.require.or(defaults.require),
+        watch: args.watch || defaults.watch.unwrap_or_default(),
+        configuration: defaults.files,
         command: args.command,
-    };
+    }
+}
+
+pub(super) fn run(args: RunArgs, global: Global) -> Result<ExitCode> {
     let mut words = Words { raw: false, quiet: global.quiet };
-    Ok(match daemon::run(&request, &mut words) {
+    let ran = config::read().and_then(|defaults| daemon::run(&request(args, defaults), &mut words));
+    Ok(match ran {
         Ok(outcome) => {
             if let Some(error) = &outcome.error {
                 complain(&format!("the session was ended: {error}"));

@@ -7,7 +7,7 @@ use super::policies::Ready;
 use super::{BackendChoice, Notices, Required, RunError, convert};
 use crate::audit::record::Mode;
 use crate::enforce::supervised::{self, BoundsSpec, Floor, Supervised, SupervisedSpec, User};
-use crate::enforce::{Engine, Guard, SessionSpec};
+use crate::enforce::{EnforceError, Engine, Guard, SessionSpec, sees_the_whole_tree};
 use crate::sandbox::floor;
 use crate::sandbox::plan::Identity;
 
@@ -44,7 +44,12 @@ impl Backend {
         root: bool,
         notices: &mut dyn Notices,
     ) -> Result<Self, RunError> {
-        let strongest = || if root { Engine::open().map_err(RunError::Enforce) } else { Err(RunError::Privileges) };
+        let strongest = || match root {
+            // Known before anything is made, so that the other backend can still be taken.
+            true if !sees_the_whole_tree() => Err(EnforceError::CgroupNamespace.into()),
+            true => Engine::open().map_err(RunError::Enforce),
+            false => Err(RunError::Privileges),
+        };
         let weaker = match choice {
             BackendChoice::Supervised => None,
             BackendChoice::BpfLsm => return Ok(Self::BpfLsm(strongest()?)),

@@ -65,7 +65,7 @@ pub fn all() -> Findings {
     if !container {
         shared.push(without_container());
     }
-    let kernel_side = [kernel(), type_information(), lsm_list(), bpf_file_system(), programs(root)];
+    let kernel_side = [kernel(), type_information(), lsm_list(), bpf_file_system(), programs(root), depths()];
     let fine = |checks: &[Check]| checks.iter().all(|check| check.ok);
     let backend = match (fine(&shared), fine(&kernel_side), supervision.ok) {
         (true, true, _) => Some("bpf-lsm"),
@@ -152,10 +152,6 @@ fn bpf_file_system() -> Check {
 }
 
 fn cgroups() -> Check {
-    if !crate::enforce::sees_the_whole_tree() {
-        let remedy = "run leash in the machine's own cgroup namespace (docker and podman: --cgroupns=host)";
-        return Check::new("cgroups", false, "a cgroup namespace of its own, where depths can't be told", remedy);
-    }
     let mount = cgroup::mount_point();
     let found = match &mount {
         Ok(Some(mount)) => format!("version 2 at {}", mount.display()),
@@ -164,6 +160,15 @@ fn cgroups() -> Check {
     };
     let remedy = "mount it: mount -t cgroup2 none /sys/fs/cgroup (as root), or boot with systemd.unified_cgroup_hierarchy=1";
     Check::new("cgroups", matches!(mount, Ok(Some(_))), found, remedy)
+}
+
+/// The kernel's programs look for a session at its depth; the supervisor doesn't.
+fn depths() -> Check {
+    let ok = crate::enforce::sees_the_whole_tree();
+    let found =
+        if ok { "the machine's own cgroup namespace" } else { "a cgroup namespace of its own, where depths can't be told" };
+    let remedy = "run leash in the machine's own cgroup namespace (docker and podman: --cgroupns=host)";
+    Check::new("cgroup depths", ok, found, remedy)
 }
 
 fn privileges(root: bool) -> Check {
@@ -239,6 +244,7 @@ mod tests {
             lsm_list(),
             bpf_file_system(),
             cgroups(),
+            depths(),
             privileges(true),
             namespaces(),
             without_container(),

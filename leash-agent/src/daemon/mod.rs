@@ -8,6 +8,7 @@ mod as_user;
 mod backend;
 mod bare;
 pub mod checks;
+pub mod config;
 mod convert;
 mod layout;
 mod policies;
@@ -83,6 +84,14 @@ pub enum RunError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A configuration file can't be used.
+    #[error("the configuration file `{}` {fault}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        fault: String,
     },
     /// There is no such profile.
     #[error("there is no profile `{name}`; there are {known}")]
@@ -167,7 +176,12 @@ impl RunError {
     /// The exit status that stands for it.
     pub fn exit_status(&self) -> i32 {
         match self {
-            Self::Weaker | Self::OtherUser(_) | Self::Profile { .. } | Self::Workspace { .. } | Self::Bind { .. } => 2,
+            Self::Config { .. }
+            | Self::Weaker
+            | Self::OtherUser(_)
+            | Self::Profile { .. }
+            | Self::Workspace { .. }
+            | Self::Bind { .. } => 2,
             Self::Sandbox(SandboxError::NoUser(_) | SandboxError::BadVariable(..)) => 2,
             Self::Policy(_) | Self::Principal { .. } | Self::Widens { .. } | Self::Read { .. } => 3,
             Self::NotFound(_) => EXIT_NOT_FOUND,

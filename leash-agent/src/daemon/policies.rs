@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use leash_policy::{Compiled, Principal, Source, Variables, compile};
 use sha2::{Digest, Sha256};
 
+use super::as_user::as_user;
 use super::layout::{PROJECT_DIR, replaceable};
 use super::{RunError, RunRequest};
 use crate::audit::record::{PolicySet, PolicySource, hex};
-use crate::sandbox::plan::Bind;
+use crate::sandbox::plan::{Bind, Identity};
 
 /// The profile without `--policy` and `--profile`.
 const DEFAULT_PROFILE: &str = "workspace";
@@ -22,6 +23,8 @@ pub(super) const SYSTEM_DIR: &str = "/etc/leash";
 pub(super) struct Policies {
     profile: Option<&'static leash_policy::profile::Profile>,
     paths: Vec<PathBuf>,
+    /// Whose rights they are read with, if not ours.
+    reader: Option<Identity>,
     /// The administrators' directory, which need not exist.
     system: PathBuf,
     project: Option<PathBuf>,
@@ -46,7 +49,8 @@ impl Policies {
         let profile = profile_of(request)?;
         let mut paths = Vec::new();
         for path in &request.policies {
-            paths.push(path.canonicalize().map_err(|source| RunError::Read { path: path.clone(), source })?);
+            let real = as_user(request.policy_reader.as_ref(), || path.canonicalize());
+            paths.push(real.map_err(|source| RunError::Read { path: path.clone(), source })?);
         }
         let project = workspace.join(PROJECT_DIR);
         let project = project.is_dir().then_some(project);
@@ -55,7 +59,7 @@ impl Policies {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && system.symlink_metadata().is_err() => system.to_owned(),
             real => real.map_err(|source| RunError::Read { path: system.to_owned(), source })?,
         };
-        Ok(Self { profile, paths, system, project, variables, principal })
+        Ok(Self { profile, paths, reader: request.policy_reader.clone(), system, project, variables, principal })
     }
 
     /// Name of the profile, if one applies.
@@ -83,7 +87,7 @@ impl Policies {
     pub(super) fn compile(&self, generation: u32) -> Result<Ready, RunError> {
         let mut sources = self.profile.map(leash_policy::profile::Profile::sources).unwrap_or_default();
         for path in &self.paths {
-            sources.extend(read_all(path)?);
+            sources.extend(as_user(self.reader.as_ref(), || read_all(path))?);
         }
         for source in self.administrators()? {
             self.check_narrows(std::slice::from_ref(&source))?;
@@ -154,7 +158,8 @@ fn profile_of(request: &RunRequest) -> Result<Option<&'static leash_policy::prof
 pub(super) fn principal(request: &RunRequest, user: &crate::sandbox::plan::Identity) -> Result<Principal, RunError> {
     let mut principal = match &request.principal {
         Some(path) => {
-            let text = fs::read(path).map_err(|source| RunError::Read { path: path.clone(), source })?;
+            let text = as_user(request.principal_reader.as_ref(), || fs::read(path))
+                .map_err(|source| RunError::Read { path: path.clone(), source })?;
             serde_json::from_slice(&text).map_err(|source| RunError::Principal { path: path.clone(), source })?
         }
         None => Principal::default(),

@@ -3,10 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use serde::Deserialize;
+
 use crate::audit::record::Mode;
+use crate::sandbox::plan::Identity;
 
 /// The mode as people choose it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ModeChoice {
     /// What the policy denies fails.
     #[default]
@@ -25,7 +29,8 @@ impl From<ModeChoice> for Mode {
 }
 
 /// What enforces the policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BackendChoice {
     /// The strongest that this machine has
     #[default]
@@ -37,7 +42,8 @@ pub enum BackendChoice {
 }
 
 /// The weakest backend that may be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Required {
     /// Nothing weaker than BPF programs on LSM hooks
     BpfLsm,
@@ -50,6 +56,8 @@ pub enum Required {
 pub struct RunRequest {
     /// Policy files, or directories of them. Without a profile, they replace the default one.
     pub policies: Vec<PathBuf>,
+    /// Whose rights they are read with, if not those of this process.
+    pub policy_reader: Option<Identity>,
     /// A ready profile.
     pub profile: Option<String>,
     /// Enforce or record.
@@ -58,6 +66,8 @@ pub struct RunRequest {
     pub agent: Option<String>,
     /// File with the principal's attributes.
     pub principal: Option<PathBuf>,
+    /// Whose rights it is read with, if not those of this process.
+    pub principal_reader: Option<Identity>,
     /// The workspace; the current directory if not given.
     pub workspace: Option<PathBuf>,
     /// Paths that are readable only, inside of what is writable.
@@ -76,6 +86,8 @@ pub struct RunRequest {
     pub require: Option<Required>,
     /// Whether policies are read again when their files change.
     pub watch: bool,
+    /// Configuration files, which the session must not be able to change.
+    pub configuration: Vec<PathBuf>,
     /// The command; at least one word.
     pub command: Vec<OsString>,
 }

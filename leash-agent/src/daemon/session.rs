@@ -25,7 +25,7 @@ use crate::audit::time::compact;
 use crate::enforce::supervised::Floor;
 use crate::sandbox::cgroup::Cgroup;
 use crate::sandbox::plan::{Identity, Place, Plan};
-use crate::sandbox::{Container, EXIT_LEASH, RUNTIME_DIR, StateDir, env, rootless, user};
+use crate::sandbox::{Container, EXIT_LEASH, RUNTIME_DIR, SandboxError, StateDir, env, rootless, user};
 
 /// Runs one session. An error means that nothing of the command ran.
 pub fn run(request: &RunRequest, notices: &mut dyn Notices) -> Result<Outcome, RunError> {
@@ -61,12 +61,9 @@ struct Prepared {
 
 impl Prepared {
     fn new(request: &RunRequest, root: bool) -> Result<Self, RunError> {
-        let variable = |name| std::env::var(name).ok().filter(|_| root);
-        let user = match (&request.user, variable("SUDO_UID")) {
-            (Some(text), _) => user::named(text)?,
-            (None, Some(uid)) => user::caller(Some(&uid), variable("SUDO_GID").as_deref())?,
-            // Our own environment is the caller's, so it knows better than the user database where home is.
-            (None, None) => user::caller(None, None)?.at_home(std::env::var_os("HOME")),
+        let user = match &request.user {
+            Some(text) => user::named(text)?,
+            None => caller(root)?,
         };
         if !root && user.uid != Uid::effective().as_raw() {
             return Err(RunError::OtherUser(user.name));
@@ -78,6 +75,9 @@ impl Prepared {
         let ready = policies.compile(1)?;
         for path in policies.protected() {
             layout.protect_policy(path);
+        }
+        for path in &request.configuration {
+            layout.protect_policy(&path.canonicalize().map_err(|source| RunError::Read { path: path.clone(), source })?);
         }
         Ok(Self { user, layout, policies, ready, root, bare: None })
     }
@@ -188,6 +188,16 @@ impl Prepared {
             supervisor: None,
             floor: Vec::new(),
         }
+    }
+}
+
+/// Who started us.
+pub(super) fn caller(root: bool) -> Result<Identity, SandboxError> {
+    let variable = |name| std::env::var(name).ok().filter(|_| root);
+    match variable("SUDO_UID") {
+        Some(uid) => user::caller(Some(&uid), variable("SUDO_GID").as_deref()),
+        // Our own environment is the caller's, so it knows better than the user database where home is.
+        None => Ok(user::caller(None, None)?.at_home(std::env::var_os("HOME"))),
     }
 }
 

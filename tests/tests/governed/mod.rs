@@ -46,6 +46,18 @@ pub(crate) fn at_home(home: &Path, directory: &Path) -> Command {
     command
 }
 
+/// A command that starts another as root, where `home` is this user's home directory.
+pub(crate) fn at_home_of(user: u32, home: &Path, directory: &Path) -> Command {
+    let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd is readable");
+    let others = users.lines().filter(|line| line.split(':').nth(2) != Some(&user.to_string()));
+    let own = format!("somebody:x:{user}:{user}::{}:/bin/sh", home.display());
+    let file = directory.join("passwd");
+    fs::write(&file, others.chain([own.as_str()]).map(|line| format!("{line}\n")).collect::<String>()).expect("a user database");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-euc", "mount --bind \"$0\" /etc/passwd; exec \"$@\""]).arg(file);
+    command
+}
+
 /// The log of one session.
 pub(crate) struct Log {
     records: Vec<Value>,

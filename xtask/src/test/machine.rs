@@ -48,8 +48,10 @@ pub(super) fn run(args: &Args, suites: &[Suite]) -> Vec<(String, Tally)> {
 
 /// One suite in a machine. Where others run beside it, its output comes in one piece at the end.
 fn run_one(args: &Args, series: Series, suite: &Suite, alone: bool) -> Tally {
-    /// One test at a time: they share the machine's one kernel.
-    const SCRIPT: &str = r#"cd "$1" && CARGO_MANIFEST_DIR=$1 exec "$2" --test-threads=1 ${3:+"$3"}"#;
+    /// One test at a time: they share the machine's one kernel. The test that is left out is about the backend of docs/plan.md that
+    /// these machines don't run.
+    const SCRIPT: &str = r#"cd "$1" && CARGO_MANIFEST_DIR=$1 exec "$2" --test-threads=1 \
+        --skip a_cgroup_namespace_gets_the_supervised_backend ${3:+"$3"}"#;
     let title = format!("kernel {}: {}", series.name(), suite.name);
     println!("\n=== {title}{}", if alone { "" } else { " begins" });
     let start = Instant::now();

@@ -40,7 +40,9 @@ const OF_USERS: [&str; 11] = [
     "supervised_backend",
 ];
 /// What an ordinary user doesn't have: other users, cgroups, and the tools below root's home directory.
-const OF_ROOT: [(&str, &str); 3] = [
+const OF_ROOT: [(&str, &str); 5] = [
+    ("kernel_run", "a_cgroup_namespace_gets_the_supervised_backend"),
+    ("kernel_run", "a_configuration_file_gives_its_owner_no_more_than_they_have"),
     ("kernel_run", "another_user_can_be_named"),
     ("kernel_sessions", "a_child_cgroup_made_later_is_inside"),
     ("kernel_work", "rust_crate_offline"),
