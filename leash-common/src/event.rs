@@ -9,6 +9,8 @@ pub const HEADER_BYTES: usize = 80;
 pub const RECORD_EVENT: u8 = 0;
 /// Repeats of an earlier record that were counted until their fold word was needed for another.
 pub const RECORD_FLUSH: u8 = 1;
+/// A packet that was asked about, and the answer. A denied one fails with `EPERM`, if anything waits for it.
+pub const RECORD_PACKET: u8 = 2;
 
 /// The fixed part of a record.
 #[repr(C)]
@@ -42,7 +44,7 @@ pub struct Header {
     pub enforce: u8,
     /// Number of the [`Cause`].
     pub cause: u8,
-    /// [`RECORD_EVENT`] or [`RECORD_FLUSH`].
+    /// [`RECORD_EVENT`], [`RECORD_FLUSH`] or [`RECORD_PACKET`].
     pub record: u8,
     /// Number of the endpoint's `Protocol`.
     pub protocol: u8,
@@ -104,6 +106,7 @@ causes! {
     UnknownProgram = 9, "the acting program is not known";
     NoImage = 10, "no policy is installed";
     Reloaded = 11, "the policy was replaced again and again during the decision";
+    NoProgram = 12, "the policy lets no program do this";
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! The second part is the netlink protocol, the IP protocol, or for other families the socket's type. What has no name here is
 //! called `other`, so every socket has a name that a policy can speak of.
 
+use crate::kind::Protocol;
+
 /// One half of a name.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,35 @@ pub const IPPROTO_SCTP: u32 = 132;
 pub const IPPROTO_UDPLITE: u32 = 136;
 /// `IPPROTO_MPTCP`
 pub const IPPROTO_MPTCP: u32 = 262;
+
+/// The transport of an internet socket, by its type and IP protocol.
+#[inline(always)]
+pub const fn transport(kind: u32, protocol: u32) -> Protocol {
+    if kind == SOCK_RAW {
+        return Protocol::Raw;
+    }
+    match protocol {
+        IPPROTO_TCP | IPPROTO_MPTCP => Protocol::Tcp,
+        IPPROTO_UDP => Protocol::Udp,
+        IPPROTO_ICMP => Protocol::Icmp,
+        IPPROTO_ICMPV6 => Protocol::Icmpv6,
+        IPPROTO_SCTP => Protocol::Sctp,
+        IPPROTO_UDPLITE => Protocol::UdpLite,
+        IPPROTO_DCCP => Protocol::Dccp,
+        _ => Protocol::Other,
+    }
+}
+
+/// Whether a socket is asked about by what is done with it, and not when it is made: TCP, UDP and Unix.
+#[inline(always)]
+pub const fn is_usual(family: u32, kind: u32, protocol: u32) -> bool {
+    let transport = match kind {
+        SOCK_STREAM => protocol == 0 || protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP,
+        SOCK_DGRAM => protocol == 0 || protocol == IPPROTO_UDP,
+        _ => false,
+    };
+    family == AF_UNIX || transport && (family == AF_INET || family == AF_INET6)
+}
 
 /// A table of `N` names, a power of two, so that a mask bounds its index; what `words` doesn't fill is `other`.
 const fn names<const N: usize>(words: &[&str]) -> [Name; N] {

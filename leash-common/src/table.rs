@@ -20,7 +20,8 @@
 //! ## Accept
 //! Where a path or an endpoint ends in state `s`, `accept(s)` names its **row** state. A step by `kind + 1` from the row yields a
 //! leaf, or a state that wants two more symbols, the program's class in seven-bit halves ([`exe_symbols`]), and then yields a
-//! leaf. In states of that latter form `accept` holds the *allow-set id*: equal ids allow exactly the same programs. In the
+//! leaf. In states of that latter form `accept` holds the *allow-set id*: equal ids allow exactly the same programs, and
+//! [`NOBODY`] allows none. In the
 //! automaton over program paths `accept` is the program's class itself, below [`MAX_EXE_CLASSES`].
 
 use crate::kind::{Kind, Protocol};
@@ -56,6 +57,9 @@ pub const INDEX_MASK: u32 = SINK - 1;
 pub const HEADER: u32 = 1 << 31;
 /// Set in the upper half of a header: all that lies below this path is granted alike.
 pub const HEADER_UNIFORM: u32 = 1 << 30;
+
+/// The allow-set id of no program at all.
+pub const NOBODY: u32 = 0;
 
 /// The first words of page 0.
 pub mod header {
@@ -240,6 +244,28 @@ pub fn decide_row(image: &impl Image, accept: u32, kind: Kind, exe_class: u32) -
         return Err(Corrupt);
     }
     Ok(Decision { allow: next & LEAF_ALLOW != 0, reason: next & INDEX_MASK })
+}
+
+/// The answer to all programs together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whoever {
+    /// Some program may.
+    Allow,
+    /// No program may, by this reason.
+    Deny(u32),
+    /// No program may, and not each by the same reason.
+    DenyVariously,
+}
+
+/// Decides `kind` in the row `accept` where the acting program isn't known: what is denied here is denied to every program.
+#[inline(always)]
+pub fn decide_whoever(image: &impl Image, accept: u32, kind: Kind) -> Result<Whoever, Corrupt> {
+    let next = Cursor::enter(image, accept)?.peek(kind as u8 + 1);
+    if next & LEAF == 0 {
+        let programs = Cursor::enter(image, next)?;
+        return Ok(if programs.accept() == NOBODY { Whoever::DenyVariously } else { Whoever::Allow });
+    }
+    Ok(if next & LEAF_ALLOW != 0 { Whoever::Allow } else { Whoever::Deny(next & INDEX_MASK) })
 }
 
 /// Walks an internet endpoint and returns the cursor at its end. `address` holds 4 or 16 bytes in network order; an IPv4-mapped

@@ -35,11 +35,15 @@ const SIZE_MASK: u32 = 4 * MAX_PATH_BYTES as u32 - 1;
 const MAX_RECORD: usize = HEADER_BYTES + 2 * MAX_PATH_BYTES;
 /// Bounds the index of a fold word.
 const FOLD_MASK: u32 = FOLD_WORDS as u32 - 1;
-const DENY: usize = 0;
+pub const DENY: usize = 0;
 const ALLOW: usize = 1;
 
+/// Hands a record to the reader of session `slot`. Returns whether there was room.
+///
+/// # Safety
+/// `record` must be valid for `size` bytes; the verifier checks it.
 #[inline(always)]
-unsafe fn output(slot: u32, verdict: usize, record: *mut c_void, size: u64) -> bool {
+pub unsafe fn output(slot: u32, verdict: usize, record: *mut c_void, size: u64) -> bool {
     let Some(ring) = ring(slot, verdict) else { return false };
     // SAFETY: the verifier checks the ring and the record's bounds.
     unsafe {

@@ -10,6 +10,7 @@
 
 mod attr;
 mod bench;
+mod cgroup;
 mod decide;
 mod emit;
 mod exec;

@@ -5,10 +5,7 @@ use aya_ebpf::programs::LsmContext;
 use leash_common::event::Cause;
 use leash_common::kind::{Kind, Protocol};
 use leash_common::session::Area;
-use leash_common::socket::{
-    AF_INET, AF_INET6, AF_UNIX, IPPROTO_DCCP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_MPTCP, IPPROTO_SCTP, IPPROTO_TCP,
-    IPPROTO_UDP, IPPROTO_UDPLITE, MAX_PART, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, name,
-};
+use leash_common::socket::{AF_INET, AF_INET6, AF_UNIX, MAX_PART, is_usual, name, transport};
 use leash_common::table::MAX_PATH_BYTES;
 
 use crate::decide::judge;
@@ -37,15 +34,7 @@ pub fn socket_create(context: LsmContext) -> i32 {
     let family = argument(&context, 0) as u32;
     let kind = argument(&context, 1) as u32;
     let protocol = argument(&context, 2) as u32;
-    if argument(&context, 3) as u32 != 0 || family == AF_UNIX {
-        return 0;
-    }
-    let usual = match kind {
-        SOCK_STREAM => protocol == 0 || protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP,
-        SOCK_DGRAM => protocol == 0 || protocol == IPPROTO_UDP,
-        _ => false,
-    };
-    if usual && (family == AF_INET || family == AF_INET6) {
+    if argument(&context, 3) as u32 != 0 || is_usual(family, kind, protocol) {
         return 0;
     }
     let Some(claim) = claim(slot) else { return none_left(slot, Kind::SocketCreate.bit()) };
@@ -73,19 +62,7 @@ pub fn socket_create(context: LsmContext) -> i32 {
 fn protocol_of(sk: u64) -> Protocol {
     let kind: u16 = read(member!(sk, sk_type));
     let protocol: u16 = read(member!(sk, sk_protocol));
-    if kind as u32 == SOCK_RAW {
-        return Protocol::Raw;
-    }
-    match protocol as u32 {
-        IPPROTO_TCP | IPPROTO_MPTCP => Protocol::Tcp,
-        IPPROTO_UDP => Protocol::Udp,
-        IPPROTO_ICMP => Protocol::Icmp,
-        IPPROTO_ICMPV6 => Protocol::Icmpv6,
-        IPPROTO_SCTP => Protocol::Sctp,
-        IPPROTO_UDPLITE => Protocol::UdpLite,
-        IPPROTO_DCCP => Protocol::Dccp,
-        _ => Protocol::Other,
-    }
+    transport(kind as u32, protocol as u32)
 }
 
 /// Writes the endpoint into the claimed slot. An IPv4-mapped address is IPv4; where `to_peer`, no address is loopback, as the

@@ -73,6 +73,9 @@ pub struct SessionStart {
     /// Whether there is a container around the session.
     #[serde(default = "yes")]
     pub container: bool,
+    /// Backend supervised: what the kernel's programs deny beneath it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_floor: Option<String>,
     /// Release of the kernel.
     pub kernel: String,
     /// Mode.

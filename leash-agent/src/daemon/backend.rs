@@ -2,12 +2,13 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread::{self, JoinHandle};
 
 use super::policies::Ready;
 use super::{BackendChoice, Notices, Required, RunError, convert};
 use crate::audit::record::Mode;
 use crate::enforce::supervised::{self, BoundsSpec, Floor, Supervised, SupervisedSpec, User};
-use crate::enforce::{EnforceError, Engine, Guard, SessionSpec, sees_the_whole_tree};
+use crate::enforce::{EnforceError, Engine, Guard, NetworkFloor, SessionSpec, sees_the_whole_tree};
 use crate::sandbox::floor;
 use crate::sandbox::plan::Identity;
 
@@ -29,10 +30,13 @@ pub(super) struct Governed<'a> {
     pub(super) bounds: Option<BoundsSpec>,
 }
 
+/// The kernel's own answer beneath the supervisor, in the making while the container is.
+type Laying = JoinHandle<Result<NetworkFloor, EnforceError>>;
+
 /// A backend that waits for its session's container.
 pub(super) enum Arming<'a> {
     BpfLsm(&'a Engine),
-    Supervised(UnixStream),
+    Supervised(UnixStream, Option<Laying>),
 }
 
 impl Backend {
@@ -98,21 +102,48 @@ impl Backend {
         Ok(Some(Floor::new(ready.compiled.image(), convert::kernel_mode(mode), changeable)?))
     }
 
-    /// Makes ready for one session; what its container must be given.
-    pub(super) fn arm(&self) -> Result<(Arming<'_>, Option<UnixStream>), RunError> {
+    /// Makes ready for one session; what its container must be given. Where there is something to enforce and a cgroup to do it in, the
+    /// kernel is to deny, too, what the supervisor will decide on.
+    pub(super) fn arm(
+        &self,
+        cgroup: Option<&Path>,
+        mode: Mode,
+        ready: &Ready,
+    ) -> Result<(Arming<'_>, Option<UnixStream>), RunError> {
         match self {
             Self::BpfLsm(engine) => Ok((Arming::BpfLsm(engine), None)),
             Self::Supervised => {
                 let (ours, theirs) = UnixStream::pair().map_err(RunError::system("create a socket"))?;
-                Ok((Arming::Supervised(ours), Some(theirs)))
+                let laying = cgroup.filter(|_| mode == Mode::Enforce).map(|cgroup| {
+                    let (cgroup, image) = (cgroup.to_owned(), ready.compiled.image().to_owned());
+                    let generation = ready.set.generation;
+                    thread::spawn(move || NetworkFloor::lay(&cgroup, &image, convert::kernel_mode(mode), generation))
+                });
+                Ok((Arming::Supervised(ours, laying), Some(theirs)))
             }
         }
     }
 }
 
 impl Arming<'_> {
+    /// Waits for what the kernel is to answer beneath the supervisor. Says what that is in a word for the log, and why it is nothing.
+    pub(super) fn network(&mut self, notices: &mut dyn Notices) -> (Option<NetworkFloor>, Option<&'static str>) {
+        let Self::Supervised(_, laying) = self else { return (None, None) };
+        let Some(laying) = laying.take() else { return (None, Some("none")) };
+        match laying.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+            Ok(floor) => {
+                let words = floor.words();
+                (Some(floor), Some(words))
+            }
+            Err(error) => {
+                notices.info(&format!("the supervisor alone decides about the network: {error}"));
+                (None, Some("none"))
+            }
+        }
+    }
+
     /// Installs the policy. Nothing of the command has run.
-    pub(super) fn register(self, session: Governed<'_>) -> Result<Guard, RunError> {
+    pub(super) fn register(self, session: Governed<'_>, network: Option<NetworkFloor>) -> Result<Guard, RunError> {
         let (image, generation) = (session.ready.compiled.image(), session.ready.set.generation);
         let mode = convert::kernel_mode(session.mode);
         match self {
@@ -121,12 +152,12 @@ impl Arming<'_> {
                 let spec = SessionSpec { cgroup, init_pid: session.init_pid, mode, image, generation };
                 Ok(Guard::BpfLsm(Box::new(engine.register(spec)?)))
             }
-            Self::Supervised(socket) => {
+            Self::Supervised(socket, _) => {
                 let Identity { uid, gid, groups, .. } = session.user.clone();
                 let user = User { uid, gid, groups: session.cgroup.map(|_| groups) };
                 let (init_pid, bounds) = (session.init_pid, session.bounds);
-                let spec = SupervisedSpec { init_pid, bounds, user, socket, mode, image, generation };
-                Ok(Guard::Supervised(Supervised::register(spec)?))
+                let spec = SupervisedSpec { init_pid, bounds, user, socket, mode, image, generation, network };
+                Ok(Guard::Supervised(Box::new(Supervised::register(spec)?)))
             }
         }
     }

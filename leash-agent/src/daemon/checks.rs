@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::Uid;
 
-use crate::enforce::{Engine, supervised};
+use crate::enforce::{Engine, network_available, supervised};
 use crate::sandbox::{NAMESPACE_REMEDY, cgroup, floor, possible_without_container, rootless};
 
 use super::bare;
@@ -72,7 +72,8 @@ pub fn all() -> Findings {
         (true, false, true) => Some("supervised"),
         _ => None,
     };
-    let checks = kernel_side.into_iter().chain(shared).chain(namespaces).chain([supervision, landlock]).collect();
+    let floors = [supervision, landlock].into_iter().chain(network(root));
+    let checks = kernel_side.into_iter().chain(shared).chain(namespaces).chain(floors).collect();
     Findings { checks, backend, container }
 }
 
@@ -96,6 +97,28 @@ fn landlock() -> Check {
             Check::new(name, false, "none, or not in the LSM list", remedy)
         }
     }
+}
+
+/// A session under the backend supervised goes without it where it can't be had.
+fn network(root: bool) -> Option<Check> {
+    if !root {
+        return None;
+    }
+    let name = format!("doctor-{}", std::process::id());
+    let attached = match cgroup::Cgroup::create(&name) {
+        Ok(cgroup) => network_available(&cgroup.dir()).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    Some(match attached {
+        Ok(found) => Check::new("network programs", true, found, ""),
+        Err(error) => Check::new(
+            "network programs",
+            false,
+            error,
+            "mend the cgroups above first, or use a kernel built with CONFIG_CGROUP_BPF=y; until then the supervisor alone decides \
+             about the network",
+        ),
+    })
 }
 
 fn kernel() -> Check {

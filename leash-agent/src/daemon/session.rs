@@ -123,15 +123,18 @@ impl Prepared {
         let mut plan = self.plan(request, session, environment, &state, cgroup.as_ref(), streams.terminal());
         let floor = backend.floor(mode, &self.ready, &|path| self.layout.changeable(path))?;
         plan.floor = floor.as_ref().map(|floor| floor.directories().to_vec()).unwrap_or_default();
-        let (arming, socket) = backend.arm()?;
+        let cgroup_dir = cgroup.as_ref().map(Cgroup::dir);
+        let (mut arming, socket) = backend.arm(cgroup_dir.as_deref(), mode, &self.ready)?;
         let mut container = Container::create(Path::new("/proc/self/exe"), plan, stdio, socket)?;
         let Self { user, layout, policies, ready, bare, .. } = self;
         let bounds = bare.as_ref().map(|bare| bare.bounds(&layout, &runtime));
-        log.append(SystemTime::now(), start_record(request, backend, bare.is_none(), &user, &layout, &policies, &ready))?;
+        let (network, beneath) = arming.network(notices);
+        let floors = (bare.is_none(), beneath);
+        log.append(SystemTime::now(), start_record(request, backend, floors, &user, &layout, &policies, &ready))?;
         log.flush()?;
-        let cgroup_dir = cgroup.as_ref().map(Cgroup::dir);
         let (cgroup_dir, init_pid) = (cgroup_dir.as_deref(), container.init_pid());
-        let guard = arming.register(Governed { cgroup: cgroup_dir, init_pid, user: &user, mode, ready: &ready, bounds })?;
+        let session = Governed { cgroup: cgroup_dir, init_pid, user: &user, mode, ready: &ready, bounds };
+        let guard = arming.register(session, network)?;
         let (alarm, alarm_end) = UnixStream::pair().map_err(RunError::system("create a socket"))?;
         let recorder = Recorder::start(guard, log, ready, mode, alarm_end)?;
 
@@ -288,7 +291,7 @@ fn enforce_hint(request: &RunRequest) -> String {
 fn start_record(
     request: &RunRequest,
     backend: &Backend,
-    container: bool,
+    (container, network_floor): (bool, Option<&str>),
     user: &Identity,
     layout: &Layout,
     policies: &Policies,
@@ -300,6 +303,7 @@ fn start_record(
         backend: backend.name().to_owned(),
         landlock_abi: backend.landlock_abi(),
         container,
+        network_floor: network_floor.map(ToOwned::to_owned),
         kernel: kernel.unwrap_or_default(),
         mode: request.mode.into(),
         command: request.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),

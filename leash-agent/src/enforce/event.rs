@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use leash_common::event::Cause;
-use leash_common::event::{HEADER_BYTES, Header};
+use leash_common::event::{HEADER_BYTES, Header, RECORD_PACKET};
 use leash_common::kind::{Kind, Protocol};
+use leash_common::socket;
+use nix::libc;
 
 /// Whether denials are enforced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ pub struct Event {
     pub uid: u32,
     /// The acting program; empty if unknown.
     pub exe: Vec<u8>,
-    /// What the system call returned: 0, or `EACCES`.
+    /// What the system call returned: 0, `EACCES`, or `EPERM` for a packet.
     pub errno: i32,
     /// How often: 1, or the repeats of an earlier event.
     pub count: u64,
@@ -81,12 +83,14 @@ pub(super) fn decode(header: &Header, rest: &[u8]) -> Option<Event> {
     let exe_at = rest.len().checked_sub(header.exe_len.into())?;
     let (path, exe) = rest.split_at_checked(exe_at)?;
     let path = path.get(path.len().checked_sub(header.path_len.into())?..)?;
+    let kind = Kind::from_number(header.kind)?;
     let resource = match header.address_len {
         4 => {
             let [a, b, c, d, ..] = header.address;
             endpoint(header, Ipv4Addr::new(a, b, c, d).into())
         }
         16 => endpoint(header, Ipv6Addr::from(header.address).into()),
+        _ if kind == Kind::SocketCreate && path.is_empty() => EventResource::Path(socket_name(header)),
         _ => EventResource::Path(path.to_vec()),
     };
     let allow = header.allow != 0;
@@ -94,7 +98,7 @@ pub(super) fn decode(header: &Header, rest: &[u8]) -> Option<Event> {
     let denied = enforce && !allow;
     Some(Event {
         time_ns: header.time_ns,
-        kind: Kind::from_number(header.kind)?,
+        kind,
         resource,
         allow,
         denied,
@@ -107,9 +111,22 @@ pub(super) fn decode(header: &Header, rest: &[u8]) -> Option<Event> {
         ppid: header.ppid,
         uid: header.uid,
         exe: exe.to_vec(),
-        errno: if denied { nix::libc::EACCES } else { 0 },
+        errno: match header.record {
+            _ if !denied => 0,
+            RECORD_PACKET => libc::EPERM,
+            _ => libc::EACCES,
+        },
         count: header.count.into(),
     })
+}
+
+/// The name of a socket whose record has its family, type and protocol in the place of an address.
+fn socket_name(header: &Header) -> Vec<u8> {
+    let mut numbers = header.address.chunks_exact(4).filter_map(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
+    let mut next = || numbers.next().unwrap_or_default();
+    let (first, second) = socket::name(next(), next(), next());
+    let part = |name: &socket::Name| name.bytes.get(..name.len.into()).unwrap_or_default().to_vec();
+    [part(first), part(second)].join(&b'/')
 }
 
 fn endpoint(header: &Header, ip: IpAddr) -> EventResource {
@@ -127,6 +144,17 @@ mod tests {
         assert_eq!(event.resource, EventResource::Path(b"/a/bc".to_vec()));
         assert_eq!(event.exe, b"/exe");
         assert_eq!((event.denied, event.errno, event.cause), (true, 13, Cause::GainsAccess));
+    }
+
+    #[test]
+    fn a_socket_without_a_name_is_named_by_its_numbers() {
+        let mut address = [0; 16];
+        address[..1].copy_from_slice(&[2]);
+        address[4..5].copy_from_slice(&[2]);
+        address[8..9].copy_from_slice(&[1]);
+        let event = decode(&Header { kind: 15, enforce: 1, record: RECORD_PACKET, address, ..Header::default() }, b"").unwrap();
+        assert_eq!(event.resource, EventResource::Path(b"inet/icmp".to_vec()));
+        assert_eq!(event.errno, libc::EPERM);
     }
 
     #[test]

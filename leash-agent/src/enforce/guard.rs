@@ -12,7 +12,7 @@ pub enum Guard {
     /// The kernel decides.
     BpfLsm(Box<Session>),
     /// The supervisor decides.
-    Supervised(Supervised),
+    Supervised(Box<Supervised>),
 }
 
 impl Guard {
@@ -28,10 +28,7 @@ impl Guard {
     pub fn poll(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event)) -> Result<()> {
         match self {
             Self::BpfLsm(session) => session.poll(timeout, sink),
-            Self::Supervised(session) => {
-                session.take(timeout, sink);
-                Ok(())
-            }
+            Self::Supervised(session) => session.take(timeout, sink),
         }
     }
 
@@ -47,10 +44,7 @@ impl Guard {
     pub fn drain(&mut self, sink: &mut dyn FnMut(Event)) -> Result<()> {
         match self {
             Self::BpfLsm(session) => session.drain(sink),
-            Self::Supervised(session) => {
-                session.take_repeats(sink);
-                Ok(())
-            }
+            Self::Supervised(session) => session.take_repeats(sink),
         }
     }
 

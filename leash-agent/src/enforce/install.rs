@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use aya::maps::Map;
 use aya::programs::links::FdLink;
 use aya::programs::{Lsm, Program, ProgramError};
-use aya::{Btf as AyaBtf, EbpfLoader, VerifierLogLevel};
+use aya::{Btf as AyaBtf, Ebpf, EbpfLoader, VerifierLogLevel};
 use leash_common::layout::Layout;
 use nix::fcntl::{Flock, FlockArg};
 
@@ -50,7 +51,7 @@ impl Lock {
     }
 }
 
-/// The pinned maps, opened.
+/// The maps, opened.
 pub(super) struct Maps {
     config: OwnedFd,
     sessions: OwnedFd,
@@ -69,6 +70,33 @@ macro_rules! accessors {
         }
     };
 }
+impl Maps {
+    /// The maps of an object that isn't pinned.
+    pub(super) fn of(object: &Ebpf) -> Result<Self> {
+        let open = |name: &str| match object.map(name) {
+            Some(Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data)) => data
+                .fd()
+                .as_fd()
+                .try_clone_to_owned()
+                .map_err(|source| EnforceError::Bpf { action: format!("share map `{name}`"), source }),
+            _ => Err(EnforceError::Image("the object lacks a map")),
+        };
+        Self::open(open)
+    }
+
+    fn open(open: impl Fn(&str) -> Result<OwnedFd>) -> Result<Self> {
+        Ok(Self {
+            config: open("CONFIG")?,
+            sessions: open("SESSIONS")?,
+            counters: open("COUNTERS")?,
+            cgroups: open("CGROUPS")?,
+            images: open("IMAGES")?,
+            rings: open("RINGS")?,
+            fold: open("FOLD")?,
+            mounts: open("MOUNTS")?,
+        })
+    }
+}
 accessors! { config sessions counters cgroups images rings fold mounts }
 
 /// The directory of this build's pins.
@@ -85,17 +113,7 @@ pub(super) fn join(_lock: &Lock) -> Result<Maps> {
     if !directory.is_dir() {
         install(&directory)?;
     }
-    let open = |name: &str| sys::open_pinned(&directory.join(name));
-    Ok(Maps {
-        config: open("CONFIG")?,
-        sessions: open("SESSIONS")?,
-        counters: open("COUNTERS")?,
-        cgroups: open("CGROUPS")?,
-        images: open("IMAGES")?,
-        rings: open("RINGS")?,
-        fold: open("FOLD")?,
-        mounts: open("MOUNTS")?,
-    })
+    Maps::open(|name| sys::open_pinned(&directory.join(name)))
 }
 
 /// Removes the pins. Programs detach when the last descriptor goes.
@@ -202,6 +220,6 @@ fn attach(program: &mut Lsm, hook: &str) -> Result<FdLink> {
     Ok(link.into())
 }
 
-fn refused(hook: &str) -> impl Fn(ProgramError) -> EnforceError {
+pub(super) fn refused(hook: &str) -> impl Fn(ProgramError) -> EnforceError {
     move |source| EnforceError::Program { hook: hook.to_owned(), source: Box::new(source) }
 }

@@ -12,6 +12,7 @@ mod event;
 mod guard;
 mod install;
 mod layout;
+mod network;
 mod owner;
 mod ring;
 mod session;
@@ -25,6 +26,7 @@ pub use error::EnforceError;
 pub use event::{Cause, Event, EventResource, Mode};
 pub use guard::Guard;
 pub use leash_common::kind::{Kind, Protocol};
+pub use network::{NetworkFloor, available as network_available};
 pub use session::{Counts, Session, SessionSpec, Totals};
 
 use error::Result;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ const GLANCE: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy)]
 pub struct SessionSpec<'a> {
     /// The session's cgroup, an absolute directory of cgroupfs.
-    pub cgroup: &'a std::path::Path,
+    pub cgroup: &'a Path,
     /// The container's first process, in the root pid namespace.
     pub init_pid: u32,
     /// Whether denials are enforced.
@@ -129,24 +129,30 @@ pub(super) fn install_inner(outer: std::os::fd::BorrowedFd<'_>, index: u32, inne
     sys::update(outer, &index, &(inner.as_raw_fd() as u32))
 }
 
+fn must_hold(cgroup: &Path, pid: u32) -> Result<()> {
+    if cgroup::holds(cgroup, pid)? { Ok(()) } else { Err(EnforceError::Elsewhere { pid, cgroup: cgroup.to_owned() }) }
+}
+
 impl Session {
     pub(super) fn register(maps: Arc<Maps>, _lock: &Lock, spec: SessionSpec<'_>) -> Result<Self> {
-        let place = Place::of(spec.cgroup)?;
-        if !cgroup::holds(spec.cgroup, spec.init_pid)? {
-            return Err(EnforceError::Elsewhere { pid: spec.init_pid, cgroup: spec.cgroup.to_owned() });
-        }
+        must_hold(spec.cgroup, spec.init_pid)?;
+        Self::begin(maps, spec.cgroup, &load_image(spec.image, spec.mode, spec.generation)?, ARMING)
+    }
+
+    /// A session that is in this state from its start, with a loaded image. Nobody else may be changing the maps.
+    pub(super) fn begin(maps: Arc<Maps>, cgroup: &Path, image: &OwnedFd, state: u32) -> Result<Self> {
+        let place = Place::of(cgroup)?;
         let slot = free_slot(&maps)?;
         clear(&maps, slot)?;
-        let image = load_image(spec.image, spec.mode, spec.generation)?;
         let denials = sys::create_map("leash_deny", sys::MAP_TYPE_RINGBUF, 0, 0, DENY_RING, 0)?;
         let allowed = sys::create_map("leash_allow", sys::MAP_TYPE_RINGBUF, 0, 0, ALLOW_RING, 0)?;
-        install_inner(maps.images(), slot, &image)?;
+        install_inner(maps.images(), slot, image)?;
         install_inner(maps.rings(), slot * 2, &denials)?;
         install_inner(maps.rings(), slot * 2 + 1, &allowed)?;
         let fold = Mapping::new(maps.fold(), FOLD_WORDS * 8, u64::from(slot) * FOLD_WORDS as u64 * 8, true)?;
         let session = Self {
             slot,
-            cgroup: spec.cgroup.to_owned(),
+            cgroup: cgroup.to_owned(),
             denials: Ring::new(denials, DENY_RING)?,
             allowed: Ring::new(allowed, ALLOW_RING)?,
             fold,
@@ -155,14 +161,8 @@ impl Session {
             maps,
         };
         let (owner_pid, owner_start) = owner::this_process()?;
-        let record = SessionRecord {
-            state: ARMING,
-            owner_pid,
-            owner_start,
-            cgroup_id: place.id,
-            level: place.level,
-            ..SessionRecord::default()
-        };
+        let record =
+            SessionRecord { state, owner_pid, owner_start, cgroup_id: place.id, level: place.level, ..SessionRecord::default() };
         sys::update(session.maps.sessions(), &slot, &record)?;
         if let Err(error) = announce(&session.maps, &place, slot) {
             sys::update(session.maps.sessions(), &slot, &SessionRecord::default())?;
@@ -175,6 +175,11 @@ impl Session {
     pub fn reload(&self, image: &[u64], mode: Mode, generation: u32) -> Result<()> {
         let image = load_image(image, mode, generation)?;
         install_inner(self.maps.images(), self.slot, &image)
+    }
+
+    /// Fails unless this process is one of the session's.
+    pub(super) fn must_hold(&self, pid: u32) -> Result<()> {
+        must_hold(&self.cgroup, pid)
     }
 
     /// Waits until events arrive, at most for `timeout`, and hands over all that are there.

@@ -18,6 +18,13 @@ pub(super) const MAP_TYPE_RINGBUF: u32 = 27;
 /// `BPF_F_INNER_MAP`
 pub(super) const F_INNER_MAP: u32 = 1 << 12;
 
+/// `BPF_CGROUP_INET4_CONNECT`, `BPF_CGROUP_INET6_CONNECT`
+pub(super) const CGROUP_CONNECT4: u32 = 10;
+/// See [`CGROUP_CONNECT4`].
+pub(super) const CGROUP_CONNECT6: u32 = 11;
+/// `BPF_F_QUERY_EFFECTIVE`
+const QUERY_EFFECTIVE: u32 = 1;
+
 fn bpf(command: bpf_cmd, attributes: &mut bpf_attr) -> io::Result<libc::c_long> {
     // SAFETY: the attributes outlive the call, and callers fill in pointers to memory that does too.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, attributes, size_of::<bpf_attr>()) };
@@ -152,4 +159,17 @@ pub(super) fn test_run(program: BorrowedFd<'_>, data: &[u8], repeat: u32) -> Res
     // SAFETY: the kernel wrote the results into the same arm.
     let test = unsafe { attributes.test };
     Ok((test.retval, test.duration))
+}
+
+/// How many programs run on a hook of a cgroup, its ancestors' included.
+pub(super) fn count_programs(cgroup: BorrowedFd<'_>, hook: u32) -> Result<u32> {
+    let mut attributes = zeroed();
+    // SAFETY: this is the arm of the union that the command reads.
+    let query = unsafe { &mut attributes.query };
+    query.__bindgen_anon_1.target_fd = cgroup.as_raw_fd() as u32;
+    query.attach_type = hook;
+    query.query_flags = QUERY_EFFECTIVE;
+    bpf(bpf_cmd::BPF_PROG_QUERY, &mut attributes).map_err(refused("list the programs of a cgroup"))?;
+    // SAFETY: the kernel wrote the count into the same arm.
+    Ok(unsafe { attributes.query.__bindgen_anon_2.prog_cnt })
 }

@@ -1,7 +1,7 @@
 //! Rows: the decisions of all kinds at one place, by program where that matters.
 
 use leash_common::kind::Kind;
-use leash_common::table::{LEAF, LEAF_ALLOW, exe_symbols};
+use leash_common::table::{LEAF, LEAF_ALLOW, NOBODY, exe_symbols};
 
 use super::{Graph, Reasons, TooLarge};
 use crate::fast::{FastMap, Interner};
@@ -59,9 +59,10 @@ impl<'a> Rows<'a> {
             memo: FastMap::default(),
             work: 0,
         };
-        // The numbers 0 and 1 of allow sets are nobody and everybody.
-        for everybody in [false, true] {
-            rows.allow_sets.intern((everybody, Box::default()));
+        // The first two numbers of allow sets are nobody's and everybody's.
+        for (number, everybody) in (NOBODY..).zip([false, true]) {
+            let given = rows.allow_sets.intern((everybody, Box::default()));
+            debug_assert_eq!(given, number);
         }
         for units in all {
             let prepared = rows.prepare(units);

@@ -46,6 +46,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use super::error::{EnforceError, Result};
 use super::event::{Event, Mode};
+use super::network::NetworkFloor;
 use super::session::Totals;
 pub use bounds::{BoundsSpec, Place as BoundsPlace};
 pub use floor::Floor;
@@ -70,6 +71,8 @@ pub struct SupervisedSpec<'a> {
     pub image: &'a [u64],
     /// Its generation.
     pub generation: u32,
+    /// The kernel's own answer beneath this, where it can be had.
+    pub network: Option<NetworkFloor>,
 }
 
 /// A supervised session.
@@ -78,6 +81,8 @@ pub struct Supervised {
     policy: Arc<RwLock<Arc<Policy>>>,
     stopping: Arc<AtomicBool>,
     threads: Arc<Mutex<Vec<nix::unistd::Pid>>>,
+    network: Option<NetworkFloor>,
+    uid: u32,
 }
 
 fn failed(action: &'static str) -> impl Fn(Errno) -> EnforceError {
@@ -100,7 +105,11 @@ impl Supervised {
     /// Makes everything ready to answer. The calls begin when the command's process has sent its descriptor.
     pub fn register(spec: SupervisedSpec<'_>) -> Result<Self> {
         let policy = Arc::new(RwLock::new(Arc::new(Policy::new(spec.image, spec.mode, spec.generation)?)));
-        let session = Self { journal: Arc::default(), policy, stopping: Arc::default(), threads: Arc::default() };
+        if let Some(floor) = &spec.network {
+            floor.must_hold(spec.init_pid)?;
+        }
+        let (stopping, threads) = (Arc::default(), Arc::default());
+        let session = Self { journal: Arc::default(), policy, stopping, threads, network: spec.network, uid: spec.user.uid };
         blocked::prepare().map_err(failed("handle a signal"))?;
         let directory = |path: &std::ffi::CStr| {
             sys::open(libc::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY, 0, 0).map_err(failed("open /proc"))
@@ -153,15 +162,20 @@ impl Supervised {
         Ok(session)
     }
 
-    /// Replaces policy, mode and generation by one switch. A call that is being decided is decided by the old ones.
+    /// Replaces policy, mode and generation by one switch, the kernel's before ours. A call that is being decided is decided by the old ones.
     pub(super) fn replace(&self, image: &[u64], mode: Mode, generation: u32) -> Result<()> {
         let new = Arc::new(Policy::new(image, mode, generation)?);
+        if let Some(floor) = &self.network {
+            floor.replace(image, mode, generation)?;
+        }
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 
-    pub(super) fn take(&self, timeout: Duration, sink: &mut dyn FnMut(Event)) {
+    pub(super) fn take(&mut self, timeout: Duration, sink: &mut dyn FnMut(Event)) -> Result<()> {
+        self.take_network(sink)?;
         self.journal.take(timeout, sink);
+        Ok(())
     }
 
     /// Ends the wait of [`Supervised::take`], whenever it is called.
@@ -170,12 +184,23 @@ impl Supervised {
         move || journal.ring()
     }
 
-    pub(super) fn take_repeats(&self, sink: &mut dyn FnMut(Event)) {
+    pub(super) fn take_repeats(&mut self, sink: &mut dyn FnMut(Event)) -> Result<()> {
+        self.take_network(sink)?;
         self.journal.drain(sink);
+        Ok(())
+    }
+
+    fn take_network(&mut self, sink: &mut dyn FnMut(Event)) -> Result<()> {
+        self.network.as_mut().map_or(Ok(()), |floor| floor.take(self.uid, sink))
     }
 
     pub(super) fn sums(&self) -> Totals {
-        self.journal.totals()
+        let mut totals = self.journal.totals();
+        let (recorded, dropped) = self.network.as_ref().map_or((0, 0), NetworkFloor::counts);
+        totals.deny.performed += recorded + dropped;
+        totals.deny.recorded += recorded;
+        totals.deny.dropped += dropped;
+        totals
     }
 }
 

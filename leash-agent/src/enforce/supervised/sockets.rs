@@ -6,10 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use leash_common::event::Cause;
 use leash_common::kind::{Kind, Protocol};
-use leash_common::socket::{
-    AF_INET, AF_INET6, AF_UNIX, IPPROTO_DCCP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_MPTCP, IPPROTO_SCTP, IPPROTO_TCP,
-    IPPROTO_UDP, IPPROTO_UDPLITE, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, name,
-};
+use leash_common::socket::{AF_INET, AF_INET6, AF_UNIX, SOCK_DGRAM, is_usual, name, transport};
 use nix::errno::Errno;
 use nix::libc;
 
@@ -57,19 +54,7 @@ impl Socket {
     }
 
     fn protocol(&self) -> Protocol {
-        if self.kind == SOCK_RAW {
-            return Protocol::Raw;
-        }
-        match self.protocol {
-            IPPROTO_TCP | IPPROTO_MPTCP => Protocol::Tcp,
-            IPPROTO_UDP => Protocol::Udp,
-            IPPROTO_ICMP => Protocol::Icmp,
-            IPPROTO_ICMPV6 => Protocol::Icmpv6,
-            IPPROTO_SCTP => Protocol::Sctp,
-            IPPROTO_UDPLITE => Protocol::UdpLite,
-            IPPROTO_DCCP => Protocol::Dccp,
-            _ => Protocol::Other,
-        }
+        transport(self.kind, self.protocol)
     }
 
     /// Makes a call on it that may wait for another machine.
@@ -84,12 +69,7 @@ impl Socket {
 pub(super) fn create(desk: &Desk<'_>) -> Result<Answer> {
     const TYPE_MASK: u32 = 0xf;
     let (family, kind, protocol) = (desk.word(0) as u32, desk.word(1) as u32 & TYPE_MASK, desk.word(2) as u32);
-    let usual = match kind {
-        SOCK_STREAM => matches!(protocol, 0 | IPPROTO_TCP | IPPROTO_MPTCP),
-        SOCK_DGRAM => matches!(protocol, 0 | IPPROTO_UDP),
-        _ => false,
-    };
-    if family == AF_UNIX || usual && (family == AF_INET || family == AF_INET6) {
+    if is_usual(family, kind, protocol) {
         return Ok(Answer::Continue);
     }
     let (first, second) = name(family, kind, protocol);

@@ -70,6 +70,16 @@ enum Command {
         /// Pairs.
         iterations: u64,
     },
+    /// Sends datagrams over a connected socket of loopback and prints nanoseconds for each.
+    Sends {
+        /// Datagrams.
+        iterations: u64,
+    },
+    /// Connects to a listener of its own on loopback and prints nanoseconds for each connection.
+    Connects {
+        /// Connections.
+        iterations: u64,
+    },
     /// Forks processes that open files, every tenth open a denied one, and prints what they saw as JSON.
     Opens {
         /// Holds `allowed` and `denied`.
@@ -106,6 +116,8 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Floor { path, iterations } => floor::open_close(&path, iterations),
         Command::Loop { path, iterations } => workload::open_close(&path, iterations),
+        Command::Sends { iterations } => workload::sends(iterations),
+        Command::Connects { iterations } => workload::connects(iterations),
         Command::Opens { directory, processes, each } => workload::opens(&directory, processes, each),
         Command::Timed { place } => workload::timed(&place),
         Command::Wait => workload::wait(),

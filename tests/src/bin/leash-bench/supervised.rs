@@ -15,6 +15,10 @@ const PAIRS: u64 = 20_000;
 const ROUNDS: usize = 7;
 const STARTS: usize = 15;
 const WORKS: usize = 5;
+const NETWORK: &str = r#"
+permit(principal, action, resource);
+forbid(principal, action in [Action::"Network"], resource is Endpoint) when { resource.ip.isInRange(ip("10.0.0.0/8")) };
+"#;
 /// A number that is nobody's.
 const USER: u32 = 54321;
 
@@ -23,6 +27,7 @@ pub(crate) fn figures(leash: &Path, projects: &Path, opens: u64) -> anyhow::Resu
     let mut figures = Vec::new();
     let bench = Bench::new(leash, "supervised", None)?;
     open_close(&bench, &mut figures)?;
+    network(&bench, &mut figures)?;
     bench.reload(&mut figures)?;
     bench.accounting(opens, &mut figures)?;
     figures.push(Figure::at_most(
@@ -47,6 +52,24 @@ pub(crate) fn figures(leash: &Path, projects: &Path, opens: u64) -> anyhow::Resu
         figure.name_backend("supervised");
     }
     Ok(figures)
+}
+
+/// What the network costs: a datagram without an address, which only the kernel's programs are asked about, and a connection, which the
+/// supervisor makes.
+fn network(bench: &Bench, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
+    let policy = bench.write("network.cedar", NETWORK)?;
+    for (name, workload, iterations) in
+        [("datagram on a connected socket", "sends", "200000"), ("TCP connection on loopback", "connects", "2000")]
+    {
+        let mut ratios = Vec::new();
+        for _ in 0..ROUNDS {
+            let workload = [workload, iterations];
+            let free = bench.free_loop(&workload)?;
+            ratios.push(bench.governed_loop(&policy, &workload)? / free);
+        }
+        figures.push(Figure::reported(format!("{name} over ungoverned"), median(&mut ratios), "ratio"));
+    }
+    Ok(())
 }
 
 /// Caller and supervisor on one processor, beside what a supervisor costs that lets every call pass.

@@ -1,6 +1,7 @@
 //! What is run inside and outside of sessions.
 
 use std::ffi::CString;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -33,6 +34,33 @@ pub(crate) fn open_close(path: &Path, iterations: u64) -> anyhow::Result<()> {
     let start = Instant::now();
     for _ in 0..iterations {
         drop(open(&path)?);
+    }
+    println!("{}", start.elapsed().as_nanos() as f64 / iterations as f64);
+    Ok(())
+}
+
+/// Prints nanoseconds per datagram.
+pub(crate) fn sends(iterations: u64) -> anyhow::Result<()> {
+    let (sender, receiver) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+    sender.connect(receiver.local_addr()?)?;
+    let start = Instant::now();
+    for _ in 0..iterations {
+        // Nobody reads: what doesn't fit is thrown away.
+        sender.send(b"datagram")?;
+    }
+    println!("{}", start.elapsed().as_nanos() as f64 / iterations as f64);
+    Ok(())
+}
+
+/// Prints nanoseconds per connection, its end included.
+pub(crate) fn connects(iterations: u64) -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let start = Instant::now();
+    for _ in 0..iterations {
+        let connection = TcpStream::connect(address)?;
+        drop(listener.accept()?);
+        drop(connection);
     }
     println!("{}", start.elapsed().as_nanos() as f64 / iterations as f64);
     Ok(())
