@@ -68,8 +68,8 @@ pub struct SessionRecord {
     pub cgroup_id: u64,
     /// Depth of the cgroup.
     pub level: u32,
-    /// Keeps the layout without holes.
-    pub reserved: u32,
+    /// 1 once the session's first program runs: from here on whoever acts has a program, or is denied.
+    pub begun: u32,
     /// `struct vfsmount` of the session's root directory.
     pub root_mnt: u64,
     /// `struct dentry` of the session's root directory.

@@ -10,7 +10,7 @@ use crate::kernel::{argument, layout, member, read};
 use crate::mounts::leash_activate;
 use crate::path::ask_object;
 use crate::scratch::{claim, none_left, verdict};
-use crate::session::{governed, governed_or_arming};
+use crate::session::{begin, governed, governed_or_arming, has_begun};
 use crate::task;
 use crate::walk::{is_below_stack, leash_walk};
 
@@ -31,7 +31,7 @@ pub fn bprm_check_security(context: LsmContext) -> i32 {
     claim.object(0, read(member!(file, file_mnt)), read(member!(file, file_dentry)));
     leash_walk(claim.index, 0);
     // SAFETY: the slot is claimed.
-    unsafe { (*claim.memory).exe_is_path = 1 };
+    unsafe { (*claim.memory).exe_is_path = u32::from(!has_begun(slot)) };
     let denied = judge(&claim, kinds);
     claim.release();
     verdict(denied)
@@ -41,6 +41,7 @@ pub fn bprm_check_security(context: LsmContext) -> i32 {
 #[lsm(hook = "bprm_committed_creds")]
 pub fn bprm_committed_creds(context: LsmContext) -> i32 {
     let Some(slot) = governed() else { return 0 };
+    begin(slot);
     let bprm = argument(&context, 0);
     let file: u64 = read(member!(bprm, bprm_file));
     if let Some(claim) = claim(slot) {

@@ -54,3 +54,19 @@ fn state(session: &SessionRecord) -> u32 {
     // SAFETY: a plain read; userspace may write at the same time.
     unsafe { core::ptr::read_volatile(&session.state) }
 }
+
+/// Whether the first program of the session runs. Before, the program that is about to be started counts as the one that acts.
+#[inline(always)]
+pub fn has_begun(slot: u32) -> bool {
+    // SAFETY: a plain read of a flag that is only ever set.
+    SESSIONS.get(slot).is_none_or(|session| unsafe { core::ptr::read_volatile(&session.begun) } != 0)
+}
+
+/// See [`has_begun`].
+#[inline(always)]
+pub fn begin(slot: u32) {
+    if let Some(session) = SESSIONS.get_ptr_mut(slot) {
+        // SAFETY: a map value; nobody else writes this word while the session is active.
+        unsafe { core::ptr::write_volatile(&raw mut (*session).begun, 1) };
+    }
+}

@@ -325,3 +325,31 @@ fn a_descriptor_that_is_handed_over_is_asked() {
     assert_eq!((errnos(&outcomes), data(&outcomes)), (vec![0, 0, 0], ["SECRET a", "text", "text"].map(str::to_owned).into()));
     denied(&run, 0);
 }
+
+/// A program that has no path (only record mode lets one run) is nobody: what it does is never decided as if another program did it,
+/// the start of the next one included.
+#[test]
+fn a_program_without_a_path_stays_unknown() {
+    const SCRIPT: &str = r#"
+import os, sys
+program = open("/bin/sh", "rb").read()
+where = "/bin/sh"
+if sys.argv[1] == "memory":
+    where = os.memfd_create("program")
+    os.write(where, program)
+os.execve(where, ["sh", "-c", "/bin/true; exit 7"], {})
+"#;
+    let program = std::fs::canonicalize("/bin/true").unwrap();
+    let shell = std::fs::canonicalize("/bin/sh").unwrap();
+    for (kind, verdict, exe) in [("memory", "deny", ""), ("file", "allow", shell.to_str().unwrap())] {
+        let run = Plan::new(&all_but("a")).record().run(&["python3", "-c", SCRIPT, kind]);
+        assert_eq!(run.status, 7, "{}", run.stderr);
+        let started: Vec<_> = run
+            .events
+            .iter()
+            .filter(|event| event.action == "ProcessExec" && event.resource.path.as_deref() == program.to_str() && event.exe == exe)
+            .collect();
+        assert_eq!(started.len(), 1, "{:#?}", run.events);
+        assert_eq!(started[0].verdict, verdict, "{started:?}");
+    }
+}

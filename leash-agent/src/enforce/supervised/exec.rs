@@ -49,7 +49,7 @@ pub(super) fn exec(desk: &Desk<'_>, dir: i32, at: usize, flags: i32) -> Result<A
     let mut program = look(desk, object)?;
     // The first program of a session has no other that starts it.
     let first = desk.shared.tasks.nothing_runs();
-    let exe = if first { program.name.bytes().to_vec() } else { desk.task.exe.clone() };
+    let exe = if first { program.name.path().to_vec() } else { desk.task.exe.clone() };
     let ask = |program: &Program| desk.judge_as(&exe, &[Ask::name(Kind::ProcessExec, &program.name)]);
     ask(&program)?;
     for _ in 0..MAX_DEPTH {
@@ -67,7 +67,7 @@ pub(super) fn exec(desk: &Desk<'_>, dir: i32, at: usize, flags: i32) -> Result<A
         }
     }
     let asks: Vec<Ask> = parts.iter().map(|part| Ask::name(Kind::ProcessExec, part)).collect();
-    desk.judge_as(program.name.bytes(), &asks)?;
+    desk.judge_as(program.name.path(), &asks)?;
     worker::will_block(desk.shared)?;
     let started = trace::through_exec(
         desk.task.tid,
@@ -158,10 +158,10 @@ fn verify(desk: &Desk<'_>, exe: &[u8], expected: &Program, parts: &[Name], tgid:
     let mut permitted = status.same(&expected.status) || desk.judge_as(exe, &[Ask::name(Kind::ProcessExec, &name)]).is_ok();
     for file in &mapped {
         let known = parts.iter().any(|part| part.bytes() == file.bytes());
-        permitted &= known || desk.judge_as(name.bytes(), &[Ask::name(Kind::ProcessExec, file)]).is_ok();
+        permitted &= known || desk.judge_as(name.path(), &[Ask::name(Kind::ProcessExec, file)]).is_ok();
     }
     if permitted {
-        desk.shared.tasks.became(tgid, &status, name.bytes());
+        desk.shared.tasks.became(tgid, &status, name.path());
     }
     permitted
 }

@@ -42,6 +42,14 @@ impl Name {
         }
     }
 
+    /// The path; empty if there is none.
+    pub(super) fn path(&self) -> &[u8] {
+        match self {
+            Self::Path(path) => path,
+            Self::Without(..) | Self::Foreign(_) | Self::Anonymous => b"",
+        }
+    }
+
     /// The name of `name` in the directory of this name.
     pub(super) fn below(&self, name: &[u8]) -> Self {
         match self {
