@@ -261,6 +261,16 @@ impl Running {
     }
 }
 
+impl Drop for Running {
+    /// A test that failed leaves no session behind: it ends with its daemon.
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
 impl Run {
     /// The counts of a verdict in the last record: performed, recorded, folded, dropped.
     pub fn totals(&self, verdict: &str) -> [u64; 4] {
