@@ -15,7 +15,7 @@ use leash_common::table::{Corrupt, Image, LEAF, LEAF_ALLOW, MAGIC, MAX_PATH_BYTE
 
 use crate::emit::leash_record;
 use crate::gains::leash_gains;
-use crate::kernel::{bound, copy};
+use crate::kernel::{bound, clear, copy};
 use crate::maps::{IMAGES, TASKS};
 use crate::scan::{Pages, is_utf8, scan};
 use crate::scratch::{self, Claim};
@@ -389,8 +389,8 @@ pub extern "C" fn leash_judge(index: u32, old_kinds: u32, new_kinds: u32, forth:
 unsafe fn attempt(index: u32, scratch: *mut Scratch, old_kinds: u32, new_kinds: u32, forth: u32, back: u32) -> (u32, u32) {
     // SAFETY: the slot is claimed.
     unsafe {
-        (*scratch).epoch = 0;
-        (*scratch).classified = 0;
+        clear(&raw mut (*scratch).epoch);
+        clear(&raw mut (*scratch).classified);
     }
     let old = leash_decide(index, 0, old_kinds);
     if new_kinds == 0 || old == Cause::Reloaded as u32 {

@@ -84,6 +84,17 @@ pub unsafe fn move_word(from: *const u8, to: *mut u8) {
     }
 }
 
+/// Makes a word zero, by a store of its own: of neighbouring zeros the compiler makes a `memset`, which on this target is a loop over
+/// single bytes.
+///
+/// # Safety
+/// `word` must be valid and aligned; zero must be a value of its type. The verifier checks the store.
+#[inline(always)]
+pub unsafe fn clear<T: Copy>(word: *mut T) {
+    // SAFETY: the caller's promise.
+    unsafe { word.write_volatile(core::mem::zeroed()) };
+}
+
 /// Argument `position` of a hook as a number. Read as memory, so that the position may depend on the kernel and a pointer that
 /// may be null isn't taken by the verifier for one that never is.
 #[inline(always)]

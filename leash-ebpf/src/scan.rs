@@ -10,7 +10,7 @@ use aya_ebpf::helpers::generated::bpf_map_lookup_elem;
 use leash_common::session::ScanState;
 use leash_common::table::{Corrupt, Cursor, INDEX_MASK, Image, MAX_PATH_BYTES, Page};
 
-use crate::kernel::{bound, repeat};
+use crate::kernel::{bound, clear, repeat};
 use crate::walk::PATH_MASK;
 
 const CHUNK: u32 = 64;
@@ -145,12 +145,12 @@ pub unsafe fn scan(pages: &Pages, from: u32, path: *mut u8, start: u32, state: *
     // SAFETY: the caller's promise.
     unsafe {
         (*state).state = from & INDEX_MASK;
-        (*state).sunk = 0;
-        (*state).corrupt = 0;
-        (*state).invalid = 0;
-        (*state).seen = 0;
-        (*state).hash = 0;
-        (*state).expected = 0;
+        clear(&raw mut (*state).sunk);
+        clear(&raw mut (*state).corrupt);
+        clear(&raw mut (*state).invalid);
+        clear(&raw mut (*state).seen);
+        clear(&raw mut (*state).hash);
+        clear(&raw mut (*state).expected);
         (*state).first = first;
         let mut pass = Pass { path, pages, state };
         if start < MAX_PATH_BYTES as u32 {
