@@ -12,6 +12,8 @@ const POLICY: &str = r#"
 @id("all") permit(principal, action, resource);
 @id("no-victim") @reason("closed")
 forbid(principal, action, resource in Dir::"/w/swap/d");
+@id("no-start") @reason("read, and not run")
+forbid(principal, action == Action::"ProcessExec", resource in Dir::"/w/swap/r");
 @id("no-address") @reason("nothing goes to this address")
 forbid(principal, action in [Action::"Network"], resource is Endpoint) when { resource.ip == ip("10.99.0.2") };
 "#;
@@ -31,7 +33,11 @@ struct Counts {
 
 /// The attempt wins without Leash and never in a session, where it is denied and allowed in turn.
 fn never_wins(script: &str, times: u64) -> (Run, Counts) {
-    let ungoverned = times.min(20_000);
+    never_wins_that(script, times.min(20_000), times)
+}
+
+/// The same with as many attempts without Leash as it takes to win.
+fn never_wins_that(script: &str, ungoverned: u64, times: u64) -> (Run, Counts) {
     let ungoverned = ground::ungoverned(&[Attempt::new("swap", format!("{script} {ungoverned}"))]);
     assert!(ungoverned[0].ok, "{ungoverned:?}");
     let (run, outcomes) = Plan::new(POLICY).perform(&[Attempt::new("swap", format!("{script} {times}"))], false);
@@ -142,6 +148,39 @@ fn a_reload_that_wants_more_than_the_floor_is_refused() {
     let refused = run.records.iter().filter(|record| record["ok"] == false);
     let words: Vec<_> = refused.filter_map(|record| record["error"].as_str()).collect();
     assert!(matches!(words[..], [words] if words.contains("`/etc`") && words.contains("Landlock floor")), "{words:?}");
+}
+
+/// Two scripts of one interpreter, and two files: one of each may be read, but not run.
+fn readable_victims() {
+    victims();
+    let root = std::path::Path::new("/w/swap");
+    fs::create_dir(root.join("r")).unwrap();
+    for (place, status) in [("r", 1), ("o", 0)] {
+        fs::write(root.join(place).join("script"), format!("#!/bin/sh\nexit {status}\n")).unwrap();
+        fs::set_permissions(root.join(place).join("script"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(root.join(place).join("file"), if status == 1 { "V" } else { "D" }).unwrap();
+    }
+}
+
+#[test]
+fn a_swapped_path_starts_the_script_that_was_decided_on() {
+    readable_victims();
+    let (run, counts) = never_wins("swap-exec /w/swap/r/script /w/swap/o/script", swaps(40));
+    assert!(run.denials("ProcessExec", "/w/swap/r/script").count() as u64 >= counts.denied, "{}", run.denials_text());
+}
+
+#[test]
+fn a_swapped_descriptor_is_mapped_as_it_was_decided_on() {
+    readable_victims();
+    let (run, counts) = never_wins_that("swap-map /w/swap/r/file /w/swap/o/file", 100_000, swaps(20));
+    assert_eq!(run.denials("ProcessExec", "/w/swap/r/file").count() as u64, counts.denied);
+}
+
+#[test]
+fn a_swapped_mapping_becomes_executable_as_it_was_decided_on() {
+    readable_victims();
+    let (run, counts) = never_wins_that("swap-protect /w/swap/r/file /w/swap/o/file", 5_000, swaps(20));
+    assert_eq!(run.denials("ProcessExec", "/w/swap/r/file").count() as u64, counts.denied);
 }
 
 /// Runs a Python program, ungoverned and in a session; both must print the same.

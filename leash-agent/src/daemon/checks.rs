@@ -45,8 +45,7 @@ pub struct Findings {
 
 /// What the supervised backend doesn't promise; the kernel's programs do.
 pub const SUPERVISED_LIMITS: &str = "the backend supervised gives the same verdicts and can't mediate io_uring, ptrace, 32-bit programs, \
-    Landlock of programs' own and recvmmsg: it refuses them; each decided call costs some microseconds, and a script that is swapped while it is started \
-    can be another one for the same interpreter (SECURITY.md)";
+    Landlock of programs' own and recvmmsg: it refuses them; each decided call costs some microseconds (docs/backends.md, SECURITY.md)";
 
 /// What a session without a container doesn't have.
 pub const BARE_LIMITS: &str = bare::LIMITS;

@@ -216,6 +216,23 @@ fn program(contained: bool) -> Vec<libc::sock_filter> {
             give(ENOTTY),
         ],
     );
+    // What a call that goes on is performed with must be nobody else's but this process's: descriptors and memory are shared by
+    // threads, and by a child that its parent waits for.
+    let [files, memory, thread, vfork] =
+        [libc::CLONE_FILES, libc::CLONE_VM, libc::CLONE_THREAD, libc::CLONE_VFORK].map(|flag| flag as u32);
+    rule(
+        &mut code,
+        libc::SYS_clone,
+        &[
+            load(offset::argument(0)),
+            any_bit(thread, 3, 0),
+            any_bit(files, 3, 0),
+            any_bit(memory, 0, 1),
+            any_bit(vfork, 0, 1),
+            give(ALLOW),
+            give(EPERM),
+        ],
+    );
     // A listener of its own would answer a program's calls in the supervisor's place. Kernels that know but one per process say the same.
     rule(
         &mut code,
@@ -386,6 +403,18 @@ mod tests {
         assert_eq!(native(libc::SYS_mmap, &[0, 0, 1, libc::MAP_PRIVATE as u64]), ALLOW);
         assert_eq!(native(libc::SYS_mprotect, &[0, 0, exec]), NOTIFY);
         assert_eq!(native(libc::SYS_mprotect, &[0, 0, 1]), ALLOW);
+    }
+
+    #[test]
+    fn descriptors_and_memory_are_shared_by_threads_alone() {
+        let answer = |flags: i32| native(libc::SYS_clone, &[(1 << 40) | flags as u64]);
+        let (files, memory, thread, vfork) = (libc::CLONE_FILES, libc::CLONE_VM, libc::CLONE_THREAD, libc::CLONE_VFORK);
+        for allowed in [0, libc::SIGCHLD, memory | vfork, files | memory | thread, libc::CLONE_FS] {
+            assert_eq!(answer(allowed), ALLOW, "{allowed:#x}");
+        }
+        for refused in [files, memory, files | memory, files | memory | vfork, files | vfork] {
+            assert_eq!(answer(refused), EPERM, "{refused:#x}");
+        }
     }
 
     #[test]

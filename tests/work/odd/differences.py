@@ -56,6 +56,12 @@ vector = struct.pack("QQ", ctypes.addressof(buffer), 8)
 header = ctypes.create_string_buffer(struct.pack("QIxxxxQQQQixxxxIxxxx", 0, 0, ctypes.addressof(ctypes.create_string_buffer(vector, 16)), 1, 0, 0, 0, 0), 64)
 call("recvmmsg", 299, one.fileno(), header, 1, socket.MSG_DONTWAIT, 0)
 
+# CLONE_FILES
+child = libc.syscall(56, ctypes.c_long(0x400 | signal.SIGCHLD), None, None, None, None)
+if child == 0:
+    os._exit(0)
+say("share", "ok" if child > 0 else name(ctypes.get_errno()))
+
 attempt("signal", lambda: os.kill(1, 0))
 master, slave = pty.openpty()
 say("terminals", "ok" if os.isatty(slave) else "none")

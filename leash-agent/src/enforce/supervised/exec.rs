@@ -47,6 +47,7 @@ pub(super) fn exec(desk: &Desk<'_>, dir: i32, at: usize, flags: i32) -> Result<A
         resolve::object(&desk.task, &path, flags & libc::AT_SYMLINK_NOFOLLOW == 0, 0)?
     };
     let mut program = look(desk, object)?;
+    let named = program.status;
     // The first program of a session has no other that starts it.
     let first = desk.shared.tasks.nothing_runs();
     let exe = if first { program.name.path().to_vec() } else { desk.task.exe.clone() };
@@ -69,10 +70,11 @@ pub(super) fn exec(desk: &Desk<'_>, dir: i32, at: usize, flags: i32) -> Result<A
     let asks: Vec<Ask> = parts.iter().map(|part| Ask::name(Kind::ProcessExec, part)).collect();
     desk.judge_as(program.name.path(), &asks)?;
     worker::will_block(desk.shared)?;
+    let _tracing = desk.shared.trace_one();
     let started = trace::through_exec(
         desk.task.tid,
         || sys::let_pass(desk.shared.listener.as_fd(), desk.call.id),
-        |tgid| verify(desk, &exe, &program, &parts, tgid),
+        |tgid| verify(desk, &exe, &named, &program, &parts, tgid),
     );
     match started {
         Ok(()) => Ok(Answer::Given),
@@ -143,19 +145,23 @@ fn loader(object: &OwnedFd) -> Option<CString> {
     None
 }
 
-/// Called when process `tgid` has become another program and hasn't run an instruction of it. Whether it may: its file, and all that
-/// the kernel mapped for it, must be what was decided on, or be permitted.
-fn verify(desk: &Desk<'_>, exe: &[u8], expected: &Program, parts: &[Name], tgid: u32) -> bool {
-    let look = || -> Result<(Status, Name, Vec<Name>)> {
+/// Called when process `tgid` has become another program and hasn't run an instruction of it. Whether it may: its file, all that
+/// the kernel mapped for it, and what it was started by the name of (`named`, unless it is a script the same as `expected`), must be
+/// what was decided on, or be permitted.
+fn verify(desk: &Desk<'_>, exe: &[u8], named: &Status, expected: &Program, parts: &[Name], tgid: u32) -> bool {
+    let look = || -> Result<(Status, Name, Vec<Name>, Option<Name>)> {
         let dir = desk.shared.tasks.directory(tgid)?;
         let file = insist(|| sys::open(dir.as_raw_fd(), c"exe", libc::O_PATH, 0, 0))?;
         let status = sys::status(file.as_raw_fd(), c"")?;
         let same = status.same(&expected.status) && status.mount == expected.status.mount;
         let name = if same { expected.name.clone() } else { desk.name(&file, &status)? };
-        Ok((status, name, task::mapped_files(dir.as_fd(), 0, u64::MAX)?))
+        Ok((status, name, task::mapped_files(dir.as_fd(), 0, u64::MAX)?, other_name(desk, named, tgid)?))
     };
-    let Ok((status, name, mapped)) = look() else { return desk.only_records() };
+    let Ok((status, name, mapped, other)) = look() else { return desk.only_records() };
     let mut permitted = status.same(&expected.status) || desk.judge_as(exe, &[Ask::name(Kind::ProcessExec, &name)]).is_ok();
+    if let Some(other) = other {
+        permitted &= desk.judge_as(exe, &[Ask::name(Kind::ProcessExec, &other)]).is_ok();
+    }
     for file in &mapped {
         let known = parts.iter().any(|part| part.bytes() == file.bytes());
         permitted &= known || desk.judge_as(name.path(), &[Ask::name(Kind::ProcessExec, file)]).is_ok();
@@ -166,30 +172,66 @@ fn verify(desk: &Desk<'_>, exe: &[u8], expected: &Program, parts: &[Name], tgid:
     permitted
 }
 
-/// `mmap` of a file into executable memory. Which file the descriptor names can change between the answer and the mapping; but
-/// whoever can do that can as well copy the file's bytes into memory of its own, which no policy speaks of.
-pub(super) fn map(desk: &Desk<'_>) -> Result<Answer> {
-    let object = desk.task.descriptor_place(desk.int(4))?;
-    desk.confirm()?;
-    ask_mapping(desk, &object)
+/// A script leaves nothing in the process but its name, which is what its interpreter will open. The kernel keeps the name that it
+/// started (`AT_EXECFN`, getauxval(3)), where nobody can change it yet: what it leads to, if that isn't `named`. A name that leads
+/// nowhere starts nothing.
+fn other_name(desk: &Desk<'_>, named: &Status, tgid: u32) -> Result<Option<Name>> {
+    let task = desk.shared.tasks.look_up(tgid)?;
+    let vector = task::read_all(task.dir.as_fd(), c"auxv")?;
+    let words: Vec<u64> = vector.chunks_exact(8).filter_map(|word| word.try_into().ok().map(u64::from_ne_bytes)).collect();
+    let address = words.chunks_exact(2).find_map(|pair| match pair {
+        [libc::AT_EXECFN, address] => Some(*address),
+        _ => None,
+    });
+    let path = Path { dir: libc::AT_FDCWD, text: task.path(address.ok_or(Errno::EFAULT)?)? };
+    let Ok(object) = resolve::object(&task, &path, true, 0) else { return Ok(None) };
+    let status = sys::status(object.as_raw_fd(), c"")?;
+    let same = status.same(named) && status.mount == named.mount;
+    if same { Ok(None) } else { desk.name(&object, &status).map(Some) }
 }
 
-fn ask_mapping(desk: &Desk<'_>, object: &OwnedFd) -> Result<Answer> {
-    let status = sys::status(object.as_raw_fd(), c"")?;
-    match desk.name(object, &status)? {
-        Name::Anonymous => {}
-        name => desk.judge(&[Ask::name(Kind::ProcessExec, &name)])?,
-    }
-    Ok(Answer::Continue)
+/// `mmap` of a file into executable memory.
+pub(super) fn map(desk: &Desk<'_>) -> Result<Answer> {
+    alone(desk, || {
+        let object = desk.task.descriptor_place(desk.int(4))?;
+        desk.confirm()?;
+        let status = sys::status(object.as_raw_fd(), c"")?;
+        match desk.name(&object, &status)? {
+            Name::Anonymous => Ok(()),
+            name => desk.judge(&[Ask::name(Kind::ProcessExec, &name)]),
+        }
+    })
 }
 
 /// `mprotect` of a file's mapping.
 pub(super) fn protect(desk: &Desk<'_>) -> Result<Answer> {
     let (from, length) = (desk.word(0), desk.word(1));
     let Some(end) = from.checked_add(length) else { return Ok(Answer::Continue) };
-    let names = task::mapped_files(desk.task.dir.as_fd(), from, end)?;
-    desk.confirm()?;
-    let asks: Vec<Ask> = names.iter().map(|name| Ask::name(Kind::ProcessExec, name)).collect();
-    desk.judge(&asks)?;
-    Ok(Answer::Continue)
+    alone(desk, || {
+        let names = task::mapped_files(desk.task.dir.as_fd(), from, end)?;
+        desk.confirm()?;
+        let asks: Vec<Ask> = names.iter().map(|name| Ask::name(Kind::ProcessExec, name)).collect();
+        desk.judge(&asks)
+    })
+}
+
+/// Decides on a call that the kernel then performs by what the process has at that time: its descriptors, its memory. Other threads
+/// of the process, which could change both between the decision and the end of the call, stand still for so long. No other process
+/// shares them; the filter refuses to make one that does.
+fn alone(desk: &Desk<'_>, decide: impl FnOnce() -> Result<()> + Send) -> Result<Answer> {
+    if desk.task.is_single()? {
+        decide()?;
+        return Ok(Answer::Continue);
+    }
+    worker::will_block(desk.shared)?;
+    let _tracing = desk.shared.trace_all();
+    let (task, listener, id) = (&desk.task, desk.shared.listener.as_fd(), desk.call.id);
+    // What a thread traces goes on when that thread ends.
+    let watched = std::thread::scope(|scope| {
+        let body =
+            move || trace::through_call(task.dir.as_fd(), task.tid, || decide().and_then(|()| sys::let_pass(listener, id)));
+        let watcher = std::thread::Builder::new().name("supervisor".into()).spawn_scoped(scope, body);
+        watcher.map_err(|_| Errno::EAGAIN)?.join().unwrap_or(Err(Errno::EIO))
+    });
+    watched.map(|()| Answer::Given)
 }

@@ -142,6 +142,7 @@ impl Supervised {
                 uid: user.uid,
                 names: Mutex::default(),
                 turn: turn::Turn::default(),
+                tracing: RwLock::default(),
                 stopping,
                 threads,
                 blocked: blocked::Blocked::default(),

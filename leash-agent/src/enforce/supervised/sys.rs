@@ -193,6 +193,15 @@ pub(super) fn status(dir: RawFd, name: &CStr) -> Result<Status> {
     })
 }
 
+/// Number of links of `name` in `dir`.
+pub(super) fn links(dir: RawFd, name: &CStr) -> Result<u32> {
+    // SAFETY: plain integers, filled in by the call.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: name and result outlive the call.
+    Errno::result(unsafe { libc::statx(dir, name.as_ptr(), libc::AT_SYMLINK_NOFOLLOW, libc::STATX_NLINK, &raw mut found) })?;
+    Ok(found.stx_nlink)
+}
+
 /// Target of the symlink `name` in `dir`; of `dir` itself if `name` is empty.
 pub(super) fn read_link(dir: RawFd, name: &CStr) -> Result<Vec<u8>> {
     let mut buffer = vec![0; 4097];

@@ -90,7 +90,8 @@ impl Tasks {
         Ok(task)
     }
 
-    fn look_up(&self, tid: u32) -> Result<Task> {
+    /// The same, without what was found out earlier.
+    pub(super) fn look_up(&self, tid: u32) -> Result<Task> {
         let dir = self.directory(tid)?;
         let status = String::from_utf8_lossy(&read_all(dir.as_fd(), c"status")?).into_owned();
         let numbers = |name: &str| -> Option<Vec<u32>> {
@@ -201,6 +202,12 @@ impl Task {
         self.descriptor_place(fd)
     }
 
+    /// Whether it is the only thread of its process.
+    pub(super) fn is_single(&self) -> Result<bool> {
+        // A directory has a link for itself, its name, and each directory in it: here, one a thread.
+        insist(|| sys::links(self.dir.as_raw_fd(), c"task")).map(|links| links == 3)
+    }
+
     /// Reads exactly `length` bytes of its memory.
     pub(super) fn bytes(&self, address: u64, length: usize) -> Result<Vec<u8>> {
         let read = insist(|| {
@@ -251,6 +258,25 @@ pub(super) fn inner_number(dir: BorrowedFd<'_>) -> Result<u32> {
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).ok_or(Errno::ESRCH)?;
     let inner = numbers.split_ascii_whitespace().skip(1).last();
     Ok(inner.and_then(|number| number.parse().ok()).unwrap_or(0))
+}
+
+/// The threads of the process with this directory in `/proc`.
+pub(super) fn threads(dir: BorrowedFd<'_>) -> Result<Vec<u32>> {
+    let list = insist(|| sys::open(dir.as_raw_fd(), c"task", libc::O_RDONLY | libc::O_DIRECTORY, 0, 0))?;
+    let mut list = nix::dir::Dir::from_fd(list)?;
+    let mut threads = Vec::new();
+    for entry in list.iter() {
+        threads.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(threads)
+}
+
+/// What a thread of that process does: `R`, `S`, `D` and so on, proc_pid_stat(5).
+pub(super) fn thread_state(dir: BorrowedFd<'_>, thread: u32) -> Result<u8> {
+    let name = CString::new(format!("task/{thread}/stat")).map_err(|_| Errno::EINVAL)?;
+    let stat = read_all(dir, &name)?;
+    let end = stat.iter().rposition(|&byte| byte == b')').ok_or(Errno::ESRCH)?;
+    stat.get(end + 2).copied().ok_or(Errno::ESRCH)
 }
 
 /// Names of the files that memory between two addresses shows, of the process with this directory in `/proc`.

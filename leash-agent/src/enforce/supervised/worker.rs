@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) names: Mutex<()>,
     /// Who receives.
     pub(super) turn: Turn,
+    /// Held while threads are traced: by many that trace one each, or by one that traces all of a process.
+    pub(super) tracing: RwLock<()>,
     pub(super) stopping: Arc<AtomicBool>,
     pub(super) threads: Arc<Mutex<Vec<Pid>>>,
     /// Calls that wait for something.
@@ -49,6 +51,16 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// See [`Shared::tracing`].
+    pub(super) fn trace_one(&self) -> std::sync::RwLockReadGuard<'_, ()> {
+        self.tracing.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Shared::tracing`].
+    pub(super) fn trace_all(&self) -> std::sync::RwLockWriteGuard<'_, ()> {
+        self.tracing.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// See [`Shared::names`].
     pub(super) fn hold_names(&self) -> std::sync::MutexGuard<'_, ()> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)

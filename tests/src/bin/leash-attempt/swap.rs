@@ -6,6 +6,8 @@ use crate::sys::{Answer, Fail};
 use nix::libc;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -15,6 +17,8 @@ pub(crate) fn operate(operation: &str, w: &Words, context: &mut Context) -> Opti
         "swap-open" => open(w, context),
         "swap-exec" => exec(w, context),
         "swap-connect" => connect(w, context),
+        "swap-map" => map(w, context),
+        "swap-protect" => protect(w, context),
         _ => return None,
     })
 }
@@ -111,7 +115,7 @@ fn open(w: &Words, context: &mut Context) -> Answer {
     counts.answer(context)
 }
 
-/// `swap-exec VICTIM DECOY TIMES`: the victim ends with status 1, the decoy with 0.
+/// `swap-exec VICTIM DECOY TIMES`, two programs or two scripts: the victim ends with status 1, the decoy with 0.
 fn exec(w: &Words, context: &mut Context) -> Answer {
     let mut counts = Counts::default();
     for _ in 0..w.int(2) {
@@ -163,5 +167,100 @@ fn connect(w: &Words, context: &mut Context) -> Answer {
             _ => counts.won += 1,
         }
     }
+    counts.answer(context)
+}
+
+/// Does `swap` in a second thread, over and over, while `action` runs. It stands still while the flag is set, and says so.
+fn while_swapping<T>(swap: impl Fn(bool) + Sync, action: impl FnOnce(&dyn Fn(bool)) -> T) -> T {
+    let (stop, pause, paused) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(true));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut one = true;
+            while !stop.load(Ordering::SeqCst) {
+                let pauses = pause.load(Ordering::SeqCst);
+                paused.store(pauses, Ordering::SeqCst);
+                if !pauses {
+                    swap(one);
+                    one = !one;
+                }
+            }
+        });
+        // It has begun.
+        while paused.load(Ordering::SeqCst) {
+            std::hint::spin_loop();
+        }
+        let result = action(&|on| {
+            pause.store(on, Ordering::SeqCst);
+            while paused.load(Ordering::SeqCst) != on {
+                std::hint::spin_loop();
+            }
+        });
+        stop.store(true, Ordering::SeqCst);
+        result
+    })
+}
+
+/// The page at `address` (or anywhere) shows the file.
+fn show(file: &File, address: *mut libc::c_void, protection: i32) -> *mut libc::c_void {
+    let fixed = if address.is_null() { 0 } else { libc::MAP_FIXED };
+    // SAFETY: where an address is given, this program mapped that page for nothing else.
+    unsafe { libc::mmap(address, 4096, protection, libc::MAP_PRIVATE | fixed, file.as_raw_fd(), 0) }
+}
+
+/// `swap-map VICTIM DECOY TIMES`: a descriptor is mapped executable while it becomes another file's. The victim begins with `V`.
+fn map(w: &Words, context: &mut Context) -> Answer {
+    let (victim, decoy, slot) = (File::open(w.text(0))?, File::open(w.text(1))?, File::open("/dev/null")?);
+    let mut counts = Counts::default();
+    let put = |file: &File| {
+        // SAFETY: no pointers; the slot is nobody else's.
+        unsafe { libc::dup2(file.as_raw_fd(), slot.as_raw_fd()) };
+    };
+    put(&decoy);
+    let swap = |one: bool| put(if one { &victim } else { &decoy });
+    while_swapping(swap, |_| {
+        for _ in 0..w.int(2) {
+            let page = show(&slot, std::ptr::null_mut(), libc::PROT_READ | libc::PROT_EXEC);
+            if page == libc::MAP_FAILED {
+                counts.failed();
+                continue;
+            }
+            // SAFETY: the page was just mapped from a file that has a byte, and is unmapped once.
+            let first = unsafe { page.cast::<u8>().read_volatile() };
+            // SAFETY: as above.
+            unsafe { libc::munmap(page, 4096) };
+            if first == b'V' { counts.won += 1 } else { counts.allowed += 1 }
+        }
+    });
+    counts.answer(context)
+}
+
+/// `swap-protect VICTIM DECOY TIMES`: a page is made executable while it becomes another file's. The swapper never makes one so.
+fn protect(w: &Words, context: &mut Context) -> Answer {
+    let (victim, decoy) = (File::open(w.text(0))?, File::open(w.text(1))?);
+    let mut counts = Counts::default();
+    let page = show(&decoy, std::ptr::null_mut(), libc::PROT_READ) as usize;
+    let put = |file: &File| {
+        show(file, page as *mut libc::c_void, libc::PROT_READ);
+    };
+    let swap = |one: bool| put(if one { &victim } else { &decoy });
+    let start = format!("{page:x}-");
+    while_swapping(swap, |pause| {
+        for _ in 0..w.int(2) {
+            // SAFETY: nothing is in the page but what the swapper put there.
+            if unsafe { libc::mprotect(page as *mut libc::c_void, 4096, libc::PROT_READ | libc::PROT_EXEC) } != 0 {
+                counts.failed();
+                continue;
+            }
+            pause(true);
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+            let won = maps.lines().any(|line| line.starts_with(&start) && line.contains(" r-xp ") && line.ends_with(w.text(0)));
+            if won {
+                counts.won += 1
+            } else {
+                counts.allowed += 1
+            }
+            pause(false);
+        }
+    });
     counts.answer(context)
 }
