@@ -25,6 +25,8 @@ const MSG_FASTOPEN: u32 = 0x2000_0000;
 /// Bytes of an address up to the end of what is read: `struct sockaddr_in`, `SIN6_LEN_RFC2133`.
 const SOCKADDR_IN: u32 = 16;
 const SOCKADDR_IN6: u32 = 24;
+/// What precedes an IPv4 address in an IPv6 one.
+const MAPPED: [u32; 3] = [0, 0, u32::from_be(0xffff)];
 
 /// `LSM_HOOK(int, 0, socket_create, int family, int type, int protocol, int kern)`. TCP, UDP and Unix sockets are asked by what is
 /// done with them.
@@ -103,9 +105,30 @@ unsafe fn set_address6(claim: &Claim, from: u64, to_peer: bool) {
     }
 }
 
-/// Asks `kind` of the endpoint at `address`, memory of the kernel. `unspecified`: what an address without family means here.
+/// Whether no address means something else than loopback: the kernel goes to what the socket is bound to, or to the source that control
+/// data names. A thread that binds the socket after this look is asked about that address, as one where it listens.
 #[inline(always)]
-fn ask_address(slot: u32, sk: u64, address: u64, length: u32, kind: Kind, unspecified: u32) -> i32 {
+fn goes_elsewhere(sk: u64, family: u32, address: u64, sourced: bool) -> bool {
+    // The last four bytes of the address, and what precedes them in an IPv6 one.
+    let (low, before) = if family == AF_INET6 {
+        let before: [u32; 3] = read(address.wrapping_add(8));
+        (read::<u32>(address.wrapping_add(20)), before)
+    } else {
+        (read::<u32>(address.wrapping_add(4)), MAPPED)
+    };
+    if low != 0 || before[0] | before[1] != 0 {
+        return false;
+    }
+    if before[2] == MAPPED[2] {
+        return sourced || read::<u32>(member!(sk, sk_address4)) != 0;
+    }
+    before[2] == 0 && read::<[u32; 3]>(member!(sk, sk_address6)) == MAPPED
+}
+
+/// Asks `kind` of the endpoint at `address`, memory of the kernel. `unspecified`: what an address without family means here; `sourced`:
+/// whether control data goes with it.
+#[inline(always)]
+fn ask_address(slot: u32, sk: u64, address: u64, length: u32, kind: Kind, unspecified: u32, sourced: bool) -> i32 {
     let Some(claim) = claim(slot) else { return none_left(slot, kind.bit()) };
     let mut family = read::<u16>(address) as u32;
     if family == AF_UNSPEC {
@@ -117,9 +140,10 @@ fn ask_address(slot: u32, sk: u64, address: u64, length: u32, kind: Kind, unspec
     unsafe {
         (*claim.memory).port = u16::from_be(port) as u32;
         (*claim.memory).protocol = protocol_of(sk) as u32;
-        if family == AF_INET && length >= SOCKADDR_IN {
+        let known = !to_peer || !goes_elsewhere(sk, family, address, sourced);
+        if family == AF_INET && length >= SOCKADDR_IN && known {
             set_address4(&claim, read(address.wrapping_add(4)), to_peer);
-        } else if family == AF_INET6 && length >= SOCKADDR_IN6 {
+        } else if family == AF_INET6 && length >= SOCKADDR_IN6 && known {
             set_address6(&claim, address.wrapping_add(8), to_peer);
         } else {
             (*claim.memory).cause[0] = Cause::UnknownAddress as u32;
@@ -154,7 +178,7 @@ pub fn socket_connect(context: LsmContext) -> i32 {
         // No family: the socket is disconnected.
         return 0;
     }
-    ask_address(slot, sk, address, argument(&context, 2) as u32, Kind::NetworkConnect, AF_UNSPEC)
+    ask_address(slot, sk, address, argument(&context, 2) as u32, Kind::NetworkConnect, AF_UNSPEC, false)
 }
 
 /// `LSM_HOOK(int, 0, socket_bind, struct socket *sock, struct sockaddr *address, int addrlen)`. A Unix socket that is bound to a
@@ -180,7 +204,7 @@ pub fn socket_bind(context: LsmContext) -> i32 {
     if !is_internet(family) {
         return 0;
     }
-    ask_address(slot, sk, address, length, Kind::NetworkListen, AF_INET)
+    ask_address(slot, sk, address, length, Kind::NetworkListen, AF_INET, false)
 }
 
 /// `LSM_HOOK(int, 0, socket_listen, struct socket *sock, int backlog)`
@@ -242,7 +266,7 @@ pub fn socket_sendmsg(context: LsmContext) -> i32 {
         return 0;
     }
     let kind = if stream { Kind::NetworkConnect } else { Kind::NetworkSend };
-    ask_address(slot, sk, address, length, kind, AF_INET)
+    ask_address(slot, sk, address, length, kind, AF_INET, read::<u64>(member!(message, msg_controllen)) != 0)
 }
 
 /// `LSM_HOOK(int, 0, socket_setsockopt, struct socket *sock, int level, int optname)`. Only for source routes.

@@ -111,6 +111,7 @@ impl Case {
             .replace("{ACL}", ACL)
             .replace("{ROUTE4}", ROUTE4)
             .replace("{STRICT4}", STRICT4)
+            .replace("{SOURCE4}", SOURCE4)
             .replace("{FLOW6}", FLOW6)
             .replace("{HOME6}", HOME6)
             .replace("{ROUTE6}", ROUTE6)
@@ -196,6 +197,8 @@ const ACL: &str = "%02%00%00%00%01%00%06%00%FF%FF%FF%FF%04%00%04%00%FF%FF%FF%FF%
 /// A loose and a strict source route by 10.99.0.2 (RFC 791), padded.
 const ROUTE4: &str = "%83%07%04%0A%63%00%02%00";
 const STRICT4: &str = "%89%07%04%0A%63%00%02%00";
+/// `struct in_pktinfo` with the source 127.0.0.1 (ip(7)).
+const SOURCE4: &str = "%00%00%00%00%7F%00%00%01%00%00%00%00";
 /// The routing header of a mobile node by fd99::2 (RFC 6275), the one that a message can carry.
 const HOME6: &str = "%00%02%02%01%00%00%00%00%FD%99%00%00%00%00%00%00%00%00%00%00%00%00%00%02";
 /// A new flow label's lease for fd99::1 (`struct in6_flowlabel_req`).

@@ -347,7 +347,9 @@ os.execve(where, ["sh", "-c", "/bin/true; exit 7"], {})
         let started: Vec<_> = run
             .events
             .iter()
-            .filter(|event| event.action == "ProcessExec" && event.resource.path.as_deref() == program.to_str() && event.exe == exe)
+            .filter(|event| {
+                event.action == "ProcessExec" && event.resource.path.as_deref() == program.to_str() && event.exe == exe
+            })
             .collect();
         assert_eq!(started.len(), 1, "{:#?}", run.events);
         assert_eq!(started[0].verdict, verdict, "{started:?}");

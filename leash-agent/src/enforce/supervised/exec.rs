@@ -163,7 +163,7 @@ fn verify(desk: &Desk<'_>, exe: &[u8], named: &Status, expected: &Program, parts
         permitted &= desk.judge_as(exe, &[Ask::name(Kind::ProcessExec, &other)]).is_ok();
     }
     for file in &mapped {
-        let known = parts.iter().any(|part| part.bytes() == file.bytes());
+        let known = parts.iter().any(|part| task::as_mapped(part.bytes()) == file.bytes());
         permitted &= known || desk.judge_as(name.path(), &[Ask::name(Kind::ProcessExec, file)]).is_ok();
     }
     if permitted {

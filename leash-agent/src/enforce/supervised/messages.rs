@@ -164,7 +164,7 @@ fn send(desk: &Desk<'_>, socket: &Socket, message: Message, flags: i32) -> Resul
     if route && socket.is_internet() {
         refuse_route(desk, socket)?;
     }
-    let target = destination(desk, socket, address, flags)?;
+    let target = destination(desk, socket, address, flags, !control.is_empty())?;
     let mut piece = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
     // SAFETY: all-zero bytes are a valid `msghdr`: null pointers with lengths of zero.
     let mut head: libc::msghdr = unsafe { std::mem::zeroed() };

@@ -92,15 +92,9 @@ pub(super) fn address(desk: &Desk<'_>, at: u64, length: u64) -> Result<Vec<u8>> 
     if length == 0 { Ok(Vec::new()) } else { desk.task.bytes(at, length) }
 }
 
-/// The question about an internet address. `unspecified`: what an address without family means here.
-fn endpoint(socket: &Socket, address: &[u8], kind: Kind, unspecified: u32) -> Ask {
-    let family = match family(address) {
-        AF_UNSPEC => unspecified,
-        family => family,
-    };
-    let to_peer = kind != Kind::NetworkListen;
-    let port = address.get(2..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_be_bytes);
-    let ip: Option<IpAddr> = match family {
+/// The internet address in a `struct sockaddr` of this family.
+fn ip_of(family: u32, address: &[u8]) -> Option<IpAddr> {
+    match family {
         AF_INET if address.len() >= SOCKADDR_IN => {
             address.get(4..8).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(|bytes| Ipv4Addr::from(bytes).into())
         }
@@ -108,23 +102,60 @@ fn endpoint(socket: &Socket, address: &[u8], kind: Kind, unspecified: u32) -> As
             address.get(8..24).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()).map(|bytes| Ipv6Addr::from(bytes).into())
         }
         _ => None,
+    }
+}
+
+/// The question about an internet address. `unspecified`: what an address without family means here.
+fn endpoint(socket: &Socket, address: &[u8], kind: Kind, unspecified: u32) -> Ask {
+    let family = match family(address) {
+        AF_UNSPEC => unspecified,
+        family => family,
     };
-    match ip {
-        Some(ip) => {
-            let subject = Subject::Endpoint(normal(ip, to_peer), port, socket.protocol());
-            Ask { kind, subject, except: None }
-        }
+    let port = address.get(2..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u16::from_be_bytes);
+    match ip_of(family, address) {
+        // An IPv4-mapped address is IPv4.
+        Some(ip) => Ask { kind, subject: Subject::Endpoint(ip.to_canonical(), port, socket.protocol()), except: None },
         None => Ask::name(kind, &Name::Without(Cause::UnknownAddress, Vec::new())),
     }
 }
 
-/// An IPv4-mapped address is IPv4; where `to_peer`, no address is loopback, as the kernel makes it.
-fn normal(ip: IpAddr, to_peer: bool) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) if to_peer && ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if to_peer && ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+/// The question about a peer. No address means loopback to the kernel, which is written into `address`, so that it stays so. But where the
+/// socket is bound to an address, or its message may name a source (`sourced`), the kernel would go there: that is no form that a policy
+/// can speak of.
+fn peer(socket: &Socket, address: &mut [u8], kind: Kind, unspecified: u32, sourced: bool) -> Result<Ask> {
+    let family = match family(address) {
+        AF_UNSPEC => unspecified,
+        family => family,
+    };
+    let Some(ip) = ip_of(family, address).filter(|ip| ip.to_canonical().is_unspecified()) else {
+        return Ok(endpoint(socket, address, kind, unspecified));
+    };
+    let bound = ip_of(socket.domain, &local(socket)?).ok_or(Errno::EINVAL)?;
+    let elsewhere = match ip.to_canonical() {
+        IpAddr::V4(_) => sourced || !bound.to_canonical().is_unspecified(),
+        IpAddr::V6(_) => bound.to_canonical().is_ipv4(),
+    };
+    if elsewhere {
+        return Ok(Ask::name(kind, &Name::Without(Cause::UnknownAddress, Vec::new())));
     }
+    let (at, loopback): (usize, &[u8]) = match ip {
+        IpAddr::V4(_) => (4, &[127, 0, 0, 1]),
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => (20, &[127, 0, 0, 1]),
+        IpAddr::V6(_) => (20, &[0, 0, 0, 1]),
+    };
+    address.get_mut(at..at + 4).ok_or(Errno::EINVAL)?.copy_from_slice(loopback);
+    Ok(endpoint(socket, address, kind, unspecified))
+}
+
+/// What a socket is bound to.
+fn local(socket: &Socket) -> Result<Vec<u8>> {
+    let mut address = vec![0_u8; MAX_ADDRESS];
+    let mut length = MAX_ADDRESS as libc::socklen_t;
+    let pointer = address.as_mut_ptr().cast();
+    // SAFETY: address and length outlive the call, and the length is the buffer's.
+    Errno::result(unsafe { libc::getsockname(socket.fd.as_raw_fd(), pointer, &raw mut length) })?;
+    address.truncate(length as usize);
+    Ok(address)
 }
 
 /// A Unix address: an abstract name as policies have it, or the path of a socket.
@@ -183,7 +214,7 @@ pub(super) fn connect(desk: &Desk<'_>) -> Result<Answer> {
     let mut target = Target { address, _object: None };
     if family(&target.address) != AF_UNSPEC {
         if socket.is_internet() {
-            desk.judge(&[endpoint(&socket, &target.address, Kind::NetworkConnect, AF_UNSPEC)])?;
+            desk.judge(&[peer(&socket, &mut target.address, Kind::NetworkConnect, AF_UNSPEC, false)?])?;
         } else if socket.domain == AF_UNIX && family(&target.address) == AF_UNIX {
             let kind = if socket.kind == SOCK_DGRAM { Kind::UnixSend } else { Kind::UnixConnect };
             target = unix_target(desk, target.address, kind)?;
@@ -256,12 +287,7 @@ pub(super) fn listen(desk: &Desk<'_>) -> Result<Answer> {
     desk.confirm()?;
     let socket = Socket::of(desk, desk.int(0))?;
     if socket.is_internet() {
-        let mut address = vec![0_u8; MAX_ADDRESS];
-        let mut length = MAX_ADDRESS as libc::socklen_t;
-        let pointer = address.as_mut_ptr().cast();
-        // SAFETY: address and length outlive the call, and the length is the buffer's.
-        Errno::result(unsafe { libc::getsockname(socket.fd.as_raw_fd(), pointer, &raw mut length) })?;
-        address.truncate(length as usize);
+        let address = local(&socket)?;
         desk.judge(&[endpoint(&socket, &address, Kind::NetworkListen, socket.domain)])?;
     }
     // SAFETY: no pointers.
@@ -286,8 +312,9 @@ pub(super) fn set_option(desk: &Desk<'_>) -> Result<Answer> {
     Ok(Answer::Continue)
 }
 
-/// Decides where a message may go; what it is to be sent with. No address: it goes to where the socket is connected.
-pub(super) fn destination(desk: &Desk<'_>, socket: &Socket, address: Vec<u8>, flags: i32) -> Result<Target> {
+/// Decides where a message may go; what it is to be sent with. No address: it goes to where the socket is connected. `sourced`: whether
+/// control data goes with it.
+pub(super) fn destination(desk: &Desk<'_>, socket: &Socket, mut address: Vec<u8>, flags: i32, sourced: bool) -> Result<Target> {
     let plain = Target { address: Vec::new(), _object: None };
     if address.is_empty() {
         return Ok(plain);
@@ -311,6 +338,6 @@ pub(super) fn destination(desk: &Desk<'_>, socket: &Socket, address: Vec<u8>, fl
         return Ok(Target { address, _object: None });
     }
     let kind = if stream { Kind::NetworkConnect } else { Kind::NetworkSend };
-    desk.judge(&[endpoint(socket, &address, kind, AF_INET)])?;
+    desk.judge(&[peer(socket, &mut address, kind, AF_INET, sourced)?])?;
     Ok(Target { address, _object: None })
 }

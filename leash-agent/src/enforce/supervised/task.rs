@@ -303,10 +303,38 @@ fn mapped_file(line: &[u8], from: u64, end: u64) -> Option<Name> {
     if unnamed.iter().any(|start| path.starts_with(start)) {
         return Some(Name::Without(Cause::Unreachable, path.to_vec()));
     }
+    // Which of the two the file's name has can't be told.
+    if path.windows(NEWLINE.len()).any(|part| part == NEWLINE) {
+        return Some(Name::Without(Cause::Unreachable, path.to_vec()));
+    }
     Some(Name::Path(path.strip_suffix(b" (deleted)").unwrap_or(path).to_vec()))
+}
+
+/// How that table writes a newline; a backslash it writes as it is.
+const NEWLINE: &[u8] = br"\012";
+
+/// A path as that table writes it.
+pub(super) fn as_mapped(path: &[u8]) -> Vec<u8> {
+    path.split(|&byte| byte == b'\n').collect::<Vec<_>>().join(NEWLINE)
 }
 
 /// What a call with a bad pointer returns. `EPERM`: the program hides from its own user.
 fn fault(errno: Errno) -> Errno {
     if matches!(errno, Errno::ESRCH | Errno::EPERM) { errno } else { Errno::EFAULT }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_whose_file_cannot_be_told_has_no_name() {
+        let line = |path: &str| mapped_file(format!("1000-2000 r-xp 00000000 08:01 7    {path}").as_bytes(), 0x1800, 0x1900);
+        assert!(matches!(line("/w/a (deleted)"), Some(Name::Path(path)) if path == b"/w/a"));
+        assert!(matches!(line(r"/w/a\012b"), Some(Name::Without(..))));
+        assert!(matches!(line("/memfd:x (deleted)"), Some(Name::Without(..))));
+        assert!(line("[stack]").is_none());
+        assert_eq!(as_mapped(b"/w/a\nb"), br"/w/a\012b");
+        assert_eq!(as_mapped(b"/w/a"), b"/w/a");
+    }
 }
