@@ -270,8 +270,9 @@ fn a_watched_policy_is_read_again_when_an_editor_replaces_it() {
     let ground = Ground::new(PERMIT_ALL);
     let mut session = Dialogue::start(ground.command(&["--watch"], &READER));
     assert_eq!(session.ask("secret"), "ok\n");
-    fs::write(ground.path("policy/new"), ground.forbid_secret()).unwrap();
-    fs::rename(ground.path("policy/new"), ground.policy()).unwrap();
+    // Not beside the policy: that would be a change of its own, with a reload before this one.
+    fs::write(ground.path("new"), ground.forbid_secret()).unwrap();
+    fs::rename(ground.path("new"), ground.policy()).unwrap();
     eventually("the reload is logged", || {
         fs::read_to_string(ground.path("log.jsonl")).unwrap().contains("\"type\":\"policy_reload\"")
     });
