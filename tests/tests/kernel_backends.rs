@@ -50,6 +50,7 @@ const LINES: &[(&str, &[Proof])] = &[
     ("`connect` of a datagram socket, then `send`", &[Count("NetworkSend", "datagrams", 2, 1)]),
     ("a process that shares descriptors or memory", &[Result("share", "ok", "EPERM")]),
     ("other threads while one maps", &[Chance]),
+    ("`O_NOFOLLOW` in the flags of a descriptor", &[Result("nofollow", "ok", "missing")]),
     ("an action that the file system refuses", &[Count("FileCreate", "/usr/leash-differences", 0, 1)]),
     ("opening a terminal without `O_NOCTTY`", &[Result("terminal", "ok", "none")]),
     ("a waiting call that a handled signal interrupts", &[Result("interrupted", "ok", "EINTR")]),

@@ -48,6 +48,11 @@ call("process_vm_writev", 311, os.getpid(), mine, 1, theirs, 1, 0)
 call("pidfd_getfd", 438, os.pidfd_open(os.getpid()), 0, 0)
 attempt("mem", lambda: os.close(os.open("/proc/self/mem", os.O_RDWR)))
 
+plain = os.path.relpath(os.path.join(place, "plain"))
+open(plain, "w").close()
+flags = fcntl.fcntl(os.open(plain, os.O_RDONLY | os.O_NOFOLLOW), fcntl.F_GETFL)
+say("nofollow", "ok" if flags & os.O_NOFOLLOW else "missing")
+
 call("landlock", 444, 0, 0, 1)
 one, other = socket.socketpair()
 other.send(b"x")

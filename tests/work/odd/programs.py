@@ -54,4 +54,4 @@ print(fcntl.fcntl(os.open("a", os.O_RDONLY | os.O_CLOEXEC), fcntl.F_GETFD), fcnt
 for name, flags in [("a", 0), ("a", os.O_NONBLOCK), ("a", os.O_NOCTTY | os.O_NOATIME), ("a", os.O_NOFOLLOW), ("many", os.O_DIRECTORY), ("many/../a", 0)]:
     file = os.open(os.path.join(os.getcwd(), name), flags)
     # A descriptor from openat2 doesn't show O_LARGEFILE.
-    print(name, oct(fcntl.fcntl(file, fcntl.F_GETFL) & ~0o100000), os.path.basename(os.readlink("/proc/self/fd/%d" % file)))
+    print(name, oct(fcntl.fcntl(file, fcntl.F_GETFL) & ~(0o100000 | os.O_NOFOLLOW)), os.path.basename(os.readlink("/proc/self/fd/%d" % file)))
