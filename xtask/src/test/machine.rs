@@ -19,12 +19,14 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// More machines than this need more memory than a developer's machine may have.
 const MOST_MACHINES: usize = 4;
 
-/// Runs all suites on the kernels asked for. The results are by kernel; a time is the sum of its machines'.
-pub(super) fn run(args: &Args, suites: &[Suite]) -> Vec<(String, Tally)> {
+/// Runs all suites on the kernels asked for, and `supervised` ones on that backend. The results are by kernel; a time is the sum of its
+/// machines'.
+pub(super) fn run(args: &Args, suites: &[Suite], supervised: &[Suite]) -> Vec<(String, Tally)> {
     let kernels = &args.kernel.0;
+    let all = suites.iter().map(|suite| (suite, false)).chain(supervised.iter().map(|suite| (suite, true)));
     // A suite takes about as long on each kernel, so this keeps the machines busy to the end.
-    let pairs: Vec<(&Suite, usize)> =
-        suites.iter().flat_map(|suite| (0..kernels.len()).map(move |kernel| (suite, kernel))).collect();
+    let pairs: Vec<((&Suite, bool), usize)> =
+        all.flat_map(|suite| (0..kernels.len()).map(move |kernel| (suite, kernel))).collect();
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let machines = args.jobs.map_or(processors.min(MOST_MACHINES), usize::from).min(pairs.len());
     let totals: Mutex<Vec<Tally>> = Mutex::new(kernels.iter().map(|_| Tally::default()).collect());
@@ -32,9 +34,9 @@ pub(super) fn run(args: &Args, suites: &[Suite]) -> Vec<(String, Tally)> {
     thread::scope(|scope| {
         for _ in 0..machines {
             scope.spawn(|| {
-                while let Some(&(suite, kernel)) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(&((suite, supervised), kernel)) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let Some(&series) = kernels.get(kernel) else { return };
-                    let tally = run_one(args, series, suite, machines == 1);
+                    let tally = run_one(args, series, suite, supervised, machines == 1);
                     if let Some(total) = totals.lock().unwrap_or_else(PoisonError::into_inner).get_mut(kernel) {
                         total.add(&tally);
                     }
@@ -47,27 +49,31 @@ pub(super) fn run(args: &Args, suites: &[Suite]) -> Vec<(String, Tally)> {
 }
 
 /// One suite in a machine. Where others run beside it, its output comes in one piece at the end.
-fn run_one(args: &Args, series: Series, suite: &Suite, alone: bool) -> Tally {
-    /// One test at a time: they share the machine's one kernel. The test that is left out is about the backend of docs/plan.md that
-    /// these machines don't run.
+fn run_one(args: &Args, series: Series, suite: &Suite, supervised: bool, alone: bool) -> Tally {
+    /// One test at a time: they share the machine's one kernel. The test that is left out wasn't tried in these machines (docs/plan.md).
     const SCRIPT: &str = r#"cd "$1" && CARGO_MANIFEST_DIR=$1 exec "$2" --test-threads=1 \
         --skip a_cgroup_namespace_gets_the_supervised_backend ${3:+"$3"}"#;
-    let title = format!("kernel {}: {}", series.name(), suite.name);
+    let name = if supervised { format!("{} (supervised)", suite.name) } else { suite.name.clone() };
+    let title = format!("kernel {}: {name}", series.name());
     println!("\n=== {title}{}", if alone { "" } else { " begins" });
     let start = Instant::now();
     let text = Arc::new(Mutex::new(Vec::new()));
     let words = ["/bin/sh", "-c", SCRIPT, "suite"].map(Into::into);
     let paths = [suite.directory.clone().into(), suite.program.clone().into(), args.filter.clone().unwrap_or_default().into()];
+    let mut env = vec![
+        ("LEASH_BIN".to_owned(), build::leash().display().to_string()),
+        ("LEASH_EXPECT_KERNEL".to_owned(), series.name().to_owned()),
+    ];
+    if supervised {
+        env.push(("LEASH_BACKEND".to_owned(), "supervised".to_owned()));
+    }
     let job = vm::Job {
         series,
         mem_mib: args.mem,
         cpus: 2,
         rw: Vec::new(),
         timeout: Some(LIMIT),
-        env: vec![
-            ("LEASH_BIN".to_owned(), build::leash().display().to_string()),
-            ("LEASH_EXPECT_KERNEL".to_owned(), series.name().to_owned()),
-        ],
+        env,
         show_console: false,
         output: if alone { Output::Copied(Arc::clone(&text)) } else { Output::Kept(Arc::clone(&text)) },
         command: words.into_iter().chain(paths).collect(),
@@ -90,7 +96,7 @@ fn run_one(args: &Args, series: Series, suite: &Suite, alone: bool) -> Tally {
     // In one piece; a reader that went away is no reason to stop.
     let _ = std::io::stdout().lock().write_all(words.as_bytes());
     for failure in &mut tally.failures {
-        *failure = format!("{}: {failure}", suite.name);
+        *failure = format!("{name}: {failure}");
     }
     tally.elapsed = start.elapsed();
     tally

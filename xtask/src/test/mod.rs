@@ -63,14 +63,18 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let (supervised, suites): (Vec<Suite>, Vec<Suite>) = suites.into_iter().partition(Suite::is_supervised);
     let (mut in_machines, here): (Vec<Suite>, Vec<Suite>) = suites.into_iter().partition(Suite::needs_kernel);
     let twice = in_machines.iter().chain(&supervised).filter(|suite| suite.is_for_supervised()).cloned().collect::<Vec<_>>();
-    in_machines.retain(|suite| suite.name.contains(&args.suite));
-    if let Some(filter) = &args.filter {
-        let kept: Result<Vec<bool>> = in_machines.iter().map(|suite| suite.has_test(filter)).collect();
-        let mut kept = kept?.into_iter();
-        in_machines.retain(|_| kept.next().unwrap_or(true));
+    let mut supervised_in_machines: Vec<Suite> =
+        twice.iter().filter(|suite| supervised::is_for_machines(suite)).cloned().collect();
+    for suites in [&mut in_machines, &mut supervised_in_machines] {
+        suites.retain(|suite| suite.name.contains(&args.suite));
+        if let Some(filter) = &args.filter {
+            let kept: Result<Vec<bool>> = suites.iter().map(|suite| suite.has_test(filter)).collect();
+            let mut kept = kept?.into_iter();
+            suites.retain(|_| kept.next().unwrap_or(true));
+        }
     }
-    if in_machines.is_empty() && !args.kernel.0.is_empty() {
-        bail!("no suite `kernel_*` has a test that matches: nothing would be tested on the kernels");
+    if in_machines.is_empty() && supervised_in_machines.is_empty() && !args.kernel.0.is_empty() {
+        bail!("no suite for the kernels has a test that matches: nothing would be tested on the kernels");
     }
 
     let mut results = Vec::new();
@@ -78,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         results.push(("this machine".to_owned(), run_here(&here)?));
         results.push(("this machine, supervised".to_owned(), supervised::run(&twice)?));
     }
-    results.extend(machine::run(args, &in_machines));
+    results.extend(machine::run(args, &in_machines, &supervised_in_machines));
     Ok(report(&results))
 }
 

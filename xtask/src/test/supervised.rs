@@ -25,6 +25,14 @@ const OF_MACHINES: [(&str, &str); 8] = [
     ("kernel_run", "doctor_finds_what_these_machines_have"),
 ];
 
+/// The suites that root's sessions must pass in the machines, too, where an emulated processor makes each call dear.
+const IN_MACHINES: [&str; 4] = ["kernel_backends", "kernel_redteam", "kernel_sessions", "supervised_network"];
+
+/// See [`IN_MACHINES`].
+pub(super) fn is_for_machines(suite: &Suite) -> bool {
+    IN_MACHINES.contains(&suite.name.as_str())
+}
+
 /// The suites that an ordinary user's sessions must pass, too.
 const OF_USERS: [&str; 11] = [
     "kernel_accounting",
