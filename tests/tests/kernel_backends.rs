@@ -12,6 +12,8 @@ use leash_tests::{ground, user};
 enum Proof {
     /// A key of `differences.py`, with what comes of it on `bpf-lsm` and on `supervised`; `ok` is what comes of it without Leash.
     Result(&'static str, &'static str, &'static str),
+    /// The same, where the floor has this ABI of Landlock; before, what comes of it is as on `bpf-lsm`.
+    SinceAbi(u64, &'static str, &'static str, &'static str),
     /// How often the log has this action on this path (or name in the script's directory), on each of them.
     Count(&'static str, &'static str, u64, u64),
     /// This test, of another suite.
@@ -20,7 +22,7 @@ enum Proof {
     Chance,
 }
 
-use Proof::{Chance, Count, Elsewhere, Result};
+use Proof::{Chance, Count, Elsewhere, Result, SinceAbi};
 
 /// The lines, by how they begin.
 const LINES: &[(&str, &[Proof])] = &[
@@ -35,7 +37,7 @@ const LINES: &[(&str, &[Proof])] = &[
         ],
     ),
     ("Landlock's calls, `recvmmsg`", &[Result("landlock", "ok", "ENOSYS"), Result("recvmmsg", "ok", "ENOSYS")]),
-    ("a signal to process 1", &[Result("signal", "ok", "EPERM")]),
+    ("a signal to process 1", &[SinceAbi(6, "signal", "ok", "EPERM")]),
     ("`TIOCGPTPEER`", &[Result("peer-end", "ok", "ENOTTY"), Result("terminals", "ok", "ok")]),
     ("a program in a directory that the host makes", &[Elsewhere("supervised_backend")]),
     ("a seccomp filter with a listener of its own", &[Result("listener", "ok", "EBUSY")]),
@@ -82,16 +84,18 @@ fn every_line_of_the_table_holds() {
         Some("bpf-lsm") => false,
         other => panic!("{other:?}"),
     };
-    let mut wrong = Vec::new();
+    let abi = run.start["landlock_abi"].as_u64().unwrap_or(0);
+    let wrong = std::cell::RefCell::new(Vec::new());
+    let compare = |key: &str, expected: &str| {
+        let found = results.get(key).map_or("nothing", String::as_str);
+        if found != expected {
+            wrong.borrow_mut().push(format!("{key}: {found}, not {expected}"));
+        }
+    };
     for proof in LINES.iter().flat_map(|(_, proofs)| *proofs) {
         match proof {
-            Result(key, kernel, other) => {
-                let expected = if supervised { other } else { kernel };
-                let found = results.get(*key).map_or("nothing", String::as_str);
-                if found != *expected {
-                    wrong.push(format!("{key}: {found}, not {expected}"));
-                }
-            }
+            Result(key, kernel, other) => compare(key, if supervised { other } else { kernel }),
+            SinceAbi(since, key, kernel, other) => compare(key, if abi >= *since { other } else { kernel }),
             Count(action, name, kernel, other) => {
                 let expected = if supervised { *other } else { *kernel };
                 let resource = std::path::Path::new(&results["place"]).join(name);
@@ -99,12 +103,13 @@ fn every_line_of_the_table_holds() {
                 let events = run.events.iter().filter(|event| event.action == *action && event.resource.words() == resource);
                 let found: u64 = events.map(|event| event.count).sum();
                 if found != expected {
-                    wrong.push(format!("{action} {name}: {found} times, not {expected}"));
+                    wrong.borrow_mut().push(format!("{action} {name}: {found} times, not {expected}"));
                 }
             }
             Elsewhere(_) | Chance => {}
         }
     }
+    let wrong = wrong.into_inner();
     assert!(wrong.is_empty(), "{}\n{results:?}", wrong.join("\n"));
 }
 

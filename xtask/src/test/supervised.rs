@@ -26,7 +26,7 @@ const OF_MACHINES: [(&str, &str); 8] = [
 ];
 
 /// The suites that root's sessions must pass in the machines, too, where an emulated processor makes each call dear.
-const IN_MACHINES: [&str; 4] = ["kernel_backends", "kernel_redteam", "kernel_sessions", "supervised_network"];
+const IN_MACHINES: [&str; 2] = ["kernel_backends", "kernel_sessions"];
 
 /// See [`IN_MACHINES`].
 pub(super) fn is_for_machines(suite: &Suite) -> bool {
