@@ -205,7 +205,7 @@ fn endpoint(installed: &Installed, address: [u64; 2], what: u64) -> Option<Denia
 }
 
 /// An IPv6 address in its place in the kernel, by words as they lie in memory. An IPv4-mapped one is IPv4; where `to_peer`, no
-/// address is loopback, as the kernel makes it.
+/// address counts as loopback (from a socket that is bound to another address the supervisor has refused it).
 #[inline(always)]
 fn ask6(words: [u32; 4], what: u64, by: u64, to_peer: bool) -> u32 {
     let [first, second, third, fourth] = words;
