@@ -16,7 +16,7 @@
 
 use crate::attempt::{Attempt, Outcome};
 use crate::ground::{self, IPV4_DENIED, IPV4_OK, IPV6_DENIED, IPV6_OK};
-use crate::session::{EACCES, Event, Run};
+use crate::session::{EACCES, Event, Plan, Run};
 use std::fs;
 use std::path::PathBuf;
 
@@ -134,7 +134,7 @@ impl Case {
     }
 
     /// Whether the event is the record that a run of the case must leave: of the denial with its cause, or of the twin's permit.
-    pub fn is_recorded_by(&self, event: &Event, variant: Variant, mode: &str) -> bool {
+    fn is_recorded_by(&self, event: &Event, variant: Variant, mode: &str) -> bool {
         let Some((action, resource)) = self.stopped.asked() else { return false };
         let resource = decode(&self.fill(resource, variant));
         let words = event.resource.words();
@@ -210,7 +210,7 @@ const ROUTE6: &str =
 const LIBRARY: &str = "/lib/x86_64-linux-gnu/libm.so.6";
 
 /// Plants all cases afresh and performs their setup, without Leash.
-pub fn plant(cases: &[Case]) {
+fn plant(cases: &[Case]) {
     let mut setups = Vec::new();
     for case in cases {
         for variant in [Variant::Deny, Variant::Twin] {
@@ -225,23 +225,50 @@ pub fn plant(cases: &[Case]) {
     }
 }
 
+/// Performs every case without Leash, in enforce mode and in record mode, and panics with all that is wrong. Records must be of the
+/// process that made the attempt or of its child, and about `exe` where that is given.
+pub fn prove(cases: &[Case], policy: &str, exe: Option<&str>) {
+    prove_attempts(cases);
+    let mut wrong = Vec::new();
+    for mode in ["enforce", "record"] {
+        plant(cases);
+        let plan = Plan::new(policy);
+        let plan = if mode == "record" { plan.record() } else { plan };
+        let (run, outcomes) = plan.perform(&attempts(cases), false);
+        wrong.extend(match mode {
+            "record" => judge_recorded(cases, &outcomes),
+            _ => judge_enforced(cases, &outcomes),
+        });
+        let records = outcomes.iter().filter_map(|outcome| judge_record(cases, outcome, &run, mode, exe));
+        wrong.extend(records);
+    }
+    assert!(wrong.is_empty(), "{} faults in {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
 /// Performs every case without Leash: an attempt that fails anyway proves nothing.
-pub fn prove_attempts(cases: &[Case]) {
+fn prove_attempts(cases: &[Case]) {
     plant(cases);
     let attempts: Vec<Attempt> = cases.iter().map(|case| case.attempt(Variant::Deny)).collect();
     let failed: Vec<Outcome> = ground::ungoverned(&attempts).into_iter().filter(|outcome| !outcome.ok).collect();
     assert!(failed.is_empty(), "attempts that fail without Leash: {failed:#?}");
 }
 
+/// Each attempt of a session first opens a file that only it opens: the record of that gives its process id as the log has it.
+const MARK: &str = "{W}/plain";
+
 /// All runs of all cases as attempts of one session: denied ones first.
-pub fn attempts(cases: &[Case]) -> Vec<Attempt> {
-    let denied = cases.iter().map(|case| case.attempt(Variant::Deny));
-    let twins = cases.iter().filter(|case| case.has_twin()).map(|case| case.attempt(Variant::Twin));
-    denied.chain(twins).collect()
+fn attempts(cases: &[Case]) -> Vec<Attempt> {
+    let denied = cases.iter().map(|case| (case, Variant::Deny));
+    let twins = cases.iter().filter(|case| case.has_twin()).map(|case| (case, Variant::Twin));
+    let marked = |(case, variant): (&Case, Variant)| {
+        let attempt = case.attempt(variant);
+        Attempt { script: format!("mark = open {} O_RDONLY; {}", case.fill(MARK, variant), attempt.script), ..attempt }
+    };
+    denied.chain(twins).map(marked).collect()
 }
 
 /// Judges a session in enforce mode: returns what is wrong, a line each.
-pub fn judge_enforced(cases: &[Case], run: &Run, outcomes: &[Outcome]) -> Vec<String> {
+fn judge_enforced(cases: &[Case], outcomes: &[Outcome]) -> Vec<String> {
     let mut wrong = Vec::new();
     for case in cases {
         let of = |variant: Variant| {
@@ -258,7 +285,6 @@ pub fn judge_enforced(cases: &[Case], run: &Run, outcomes: &[Outcome]) -> Vec<St
         if denied.data.contains("SECRET") {
             wrong.push(format!("{} ({}): THE SECRET WAS READ: {denied:?}", case.name, case.item));
         }
-        wrong.extend(judge_record(case, run, "enforce"));
         if case.has_twin() {
             let twin = of(Variant::Twin).expect("an outcome");
             if !twin.ok {
@@ -271,7 +297,7 @@ pub fn judge_enforced(cases: &[Case], run: &Run, outcomes: &[Outcome]) -> Vec<St
 
 /// Judges a session in record mode: everything that the container lets pass succeeds, and the records say what enforce would have
 /// answered.
-pub fn judge_recorded(cases: &[Case], run: &Run, outcomes: &[Outcome]) -> Vec<String> {
+fn judge_recorded(cases: &[Case], outcomes: &[Outcome]) -> Vec<String> {
     let mut wrong = Vec::new();
     for case in cases {
         if matches!(case.stopped, Stopped::Container(_)) {
@@ -283,26 +309,29 @@ pub fn judge_recorded(cases: &[Case], run: &Run, outcomes: &[Outcome]) -> Vec<St
                 wrong.push(format!("{} ({}): failed in record mode: {outcome:?}", case.name, case.item));
             }
         }
-        wrong.extend(judge_record(case, run, "record"));
     }
     wrong
 }
 
-/// Looks for the record that the case must leave.
-fn judge_record(case: &Case, run: &Run, mode: &str) -> Option<String> {
+/// Looks for the record that an attempt must leave.
+fn judge_record(cases: &[Case], outcome: &Outcome, run: &Run, mode: &str, exe: Option<&str>) -> Option<String> {
+    let runs = cases.iter().flat_map(|case| [(case, Variant::Deny), (case, Variant::Twin)]);
+    let (case, variant) = runs.into_iter().find(|(case, variant)| case.attempt(*variant).id == outcome.id).expect("a case");
     let (action, resource) = case.stopped.asked()?;
-    let resource = decode(&case.fill(resource, Variant::Deny));
-    if run.events.iter().any(|event| case.is_recorded_by(event, Variant::Deny, mode)) {
+    let resource = decode(&case.fill(resource, variant));
+    let at = format!("{} ({}) {variant:?} in {mode}: {action} on {resource}", case.name, case.item);
+    let mark = case.fill(MARK, variant);
+    let Some(pid) = run.events.iter().find(|e| e.action == "FileRead" && e.resource.words() == mark).map(|e| e.pid) else {
+        return Some(format!("{at}: no record of {mark}"));
+    };
+    // A program is run by a child of the attempt.
+    let own = |event: &&Event| event.pid == pid || event.ppid == pid;
+    let found: Vec<&Event> = run.events.iter().filter(|event| case.is_recorded_by(event, variant, mode)).collect();
+    if found.iter().any(|event| own(event) && exe.is_none_or(|exe| event.exe == exe)) {
         return None;
     }
-    let near: Vec<String> = run
-        .events
-        .iter()
-        .filter(|event| event.resource.words().contains(case.name) || event.resource.words() == resource)
-        .map(|e| format!("{} {} {} {:?} {:?} errno {}", e.verdict, e.action, e.resource.words(), e.policies, e.reason, e.errno))
-        .take(12)
-        .collect();
-    Some(format!("{} ({}): no record of {action} on {resource} in {mode}; near it: {near:#?}", case.name, case.item))
+    let near: Vec<&Event> = run.events.iter().filter(own).take(12).collect();
+    Some(format!("{at}: no record of process {pid}; of others: {found:#?}; of it: {near:#?}"))
 }
 
 /// `%xx` in an expected resource is a byte, as in scripts; what is not UTF-8 then is what the log makes of it.

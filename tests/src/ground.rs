@@ -170,6 +170,15 @@ pub fn kernel() -> String {
     std::env::var("LEASH_EXPECT_KERNEL").expect("`LEASH_EXPECT_KERNEL` is set by `cargo xtask test`")
 }
 
+/// The ABI of Landlock that the kernel's release brought, or a later one.
+pub fn landlock_abi() -> u64 {
+    let release = kernel();
+    let (major, minor) = release.split_once('.').unwrap();
+    let release: (u32, u32) = (major.parse().unwrap(), minor.parse().unwrap());
+    let brought = [((6, 2), 3), ((6, 7), 4), ((6, 10), 5), ((6, 12), 6), ((6, 15), 7), ((7, 0), 8), ((7, 1), 9), ((7, 2), 10)];
+    brought.into_iter().rfind(|(since, _)| release >= *since).map_or(2, |(_, abi)| abi)
+}
+
 /// Waits until `done` gives something, as long as anything may take on an emulated processor.
 pub fn await_some<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     let end = std::time::Instant::now() + std::time::Duration::from_secs(180);

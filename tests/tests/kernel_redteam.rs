@@ -24,17 +24,7 @@ fn prove(cases: &[Case], policy: &str) {
     // By itself, too, this takes root.
     let cases =
         &cases.iter().filter(|case| user::ordinary().is_none() || !OF_ROOT.contains(&case.name)).copied().collect::<Vec<_>>();
-    case::prove_attempts(cases);
-    let attempts = case::attempts(cases);
-
-    case::plant(cases);
-    let (run, outcomes) = Plan::new(policy).perform(&attempts, false);
-    let mut wrong = case::judge_enforced(cases, &run, &outcomes);
-
-    case::plant(cases);
-    let (run, outcomes) = Plan::new(policy).record().perform(&attempts, false);
-    wrong.extend(case::judge_recorded(cases, &run, &outcomes));
-    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    case::prove(cases, policy, None);
 }
 
 fn prove_files(cases: &[Case]) {

@@ -19,14 +19,30 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// More machines than this need more memory than a developer's machine may have.
 const MOST_MACHINES: usize = 4;
 
+/// Suites of whole programs at work, which take longest and ask the kernel nothing that the others don't: where no kernel is named, they
+/// run on one.
+const OF_PROGRAMS: [&str; 2] = ["kernel_agents", "kernel_work"];
+
+/// Whether a suite runs on a kernel where none is named. The supervised backend, which passes everything on this machine's own
+/// kernel, runs on the oldest and the newest.
+fn runs_by_default(suite: &Suite, supervised: bool, series: Series) -> bool {
+    let between = series == Series::V6_12;
+    if supervised { !between } else { between || !OF_PROGRAMS.contains(&suite.name.as_str()) }
+}
+
 /// Runs all suites on the kernels asked for, and `supervised` ones on that backend. The results are by kernel; a time is the sum of its
 /// machines'.
 pub(super) fn run(args: &Args, suites: &[Suite], supervised: &[Suite]) -> Vec<(String, Tally)> {
-    let kernels = &args.kernel.0;
+    let kernels = args.kernels();
     let all = suites.iter().map(|suite| (suite, false)).chain(supervised.iter().map(|suite| (suite, true)));
     // A suite takes about as long on each kernel, so this keeps the machines busy to the end.
-    let pairs: Vec<((&Suite, bool), usize)> =
+    let mut pairs: Vec<((&Suite, bool), usize)> =
         all.flat_map(|suite| (0..kernels.len()).map(move |kernel| (suite, kernel))).collect();
+    if args.kernel.is_none() {
+        pairs.retain(|&((suite, supervised), kernel)| {
+            kernels.get(kernel).is_some_and(|&series| runs_by_default(suite, supervised, series))
+        });
+    }
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let machines = args.jobs.map_or(processors.min(MOST_MACHINES), usize::from).min(pairs.len());
     let totals: Mutex<Vec<Tally>> = Mutex::new(kernels.iter().map(|_| Tally::default()).collect());

@@ -10,6 +10,8 @@ pub(super) struct Tally {
     pub(super) failed: u64,
     /// Declared as not to be run.
     pub(super) ignored: u64,
+    /// Not of this place, or not asked for.
+    pub(super) left_out: u64,
     pub(super) failures: Vec<String>,
     pub(super) elapsed: Duration,
 }
@@ -26,6 +28,7 @@ impl Tally {
                 tally.passed += count(counts, " passed");
                 tally.failed += count(counts, " failed");
                 tally.ignored += count(counts, " ignored");
+                tally.left_out += count(counts, " filtered out");
             } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED")) {
                 tally.failures.push(name.to_owned());
             }
@@ -57,6 +60,7 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+        self.left_out += other.left_out;
         self.failures.extend(other.failures.iter().cloned());
         self.elapsed += other.elapsed;
     }
@@ -82,13 +86,13 @@ mod tests {
     use super::*;
 
     const TWO: &str = "running 3 tests\ntest a ... ok\ntest b::c ... FAILED\n\
-        test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s\n\
+        test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.1s\n\
         test result: ok. 20 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n";
 
     #[test]
     fn counts_are_summed_and_failures_named() {
         let tally = Tally::parse(TWO, &["x", "y"]);
-        assert_eq!((tally.passed, tally.failed, tally.ignored), (21, 1, 1));
+        assert_eq!((tally.passed, tally.failed, tally.ignored, tally.left_out), (21, 1, 1, 2));
         assert_eq!(tally.failures, ["b::c"]);
     }
 

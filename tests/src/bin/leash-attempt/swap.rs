@@ -1,5 +1,5 @@
 //! Attempts that change an argument while the call is being decided: a second thread swaps one byte of it, so that what is read
-//! twice is read differently.
+//! twice is read differently. Each goes on until the forbidden thing happens, `TIMES` times at most.
 
 use crate::script::{Context, Words};
 use crate::sys::{Answer, Fail};
@@ -39,6 +39,10 @@ impl Counts {
         let text = format!("{{\"won\":{won},\"allowed\":{allowed},\"denied\":{denied},\"other\":{other}}}");
         context.data.extend_from_slice(text.as_bytes());
         if *won > 0 { Ok(0) } else { Err(Fail { errno: libc::EACCES, note: text }) }
+    }
+
+    fn wants_more(&self, w: &Words) -> bool {
+        self.won == 0 && self.allowed + self.denied + self.other < w.int(2).unsigned_abs()
     }
 
     fn failed(&mut self) {
@@ -96,7 +100,7 @@ fn open(w: &Words, context: &mut Context) -> Answer {
     let decoy = std::fs::metadata(w.text(1))?.ino();
     let path = Swapped::new(&terminated(w.bytes(0)), &terminated(w.bytes(1)));
     let mut counts = Counts::default();
-    for _ in 0..w.int(2) {
+    while counts.wants_more(w) {
         // SAFETY: the path ends with a zero byte and outlives the call; that it changes is the point.
         let fd = unsafe { libc::open(path.pointer(), libc::O_RDONLY) };
         if fd < 0 {
@@ -118,7 +122,7 @@ fn open(w: &Words, context: &mut Context) -> Answer {
 /// `swap-exec VICTIM DECOY TIMES`, two programs or two scripts: the victim ends with status 1, the decoy with 0.
 fn exec(w: &Words, context: &mut Context) -> Answer {
     let mut counts = Counts::default();
-    for _ in 0..w.int(2) {
+    while counts.wants_more(w) {
         // SAFETY: this program has one thread, so the child may do anything.
         match unsafe { fork() }? {
             ForkResult::Child => {
@@ -156,7 +160,7 @@ fn connect(w: &Words, context: &mut Context) -> Answer {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
     let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
     let mut counts = Counts::default();
-    for _ in 0..w.int(2) {
+    while counts.wants_more(w) {
         // SAFETY: the address has this length and outlives the call; that it changes is the point.
         if unsafe { libc::connect(fd, swapped.pointer(), 16) } != 0 {
             counts.failed();
@@ -170,18 +174,28 @@ fn connect(w: &Words, context: &mut Context) -> Answer {
     counts.answer(context)
 }
 
-/// Does `swap` in a second thread, over and over, while `action` runs. It stands still while the flag is set, and says so.
+/// Does `swap` in a second thread, over and over, while `action` runs. It stands still while the flag is set, and says so. The time from
+/// one to the next varies: some calls find a swap going on, some fall between two.
 fn while_swapping<T>(swap: impl Fn(bool) + Sync, action: impl FnOnce(&dyn Fn(bool)) -> T) -> T {
     let (stop, pause, paused) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(true));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut one = true;
+            const LONGEST: u32 = 512;
+            let (mut one, mut rest) = (true, 0);
             while !stop.load(Ordering::SeqCst) {
                 let pauses = pause.load(Ordering::SeqCst);
                 paused.store(pauses, Ordering::SeqCst);
                 if !pauses {
                     swap(one);
                     one = !one;
+                    // Every length once in a round, in no order: the step has no factor in common with their number.
+                    rest = (rest + 197) % LONGEST;
+                    for _ in 0..rest {
+                        if pause.load(Ordering::SeqCst) {
+                            break;
+                        }
+                        std::hint::spin_loop();
+                    }
                 }
             }
         });
@@ -218,7 +232,7 @@ fn map(w: &Words, context: &mut Context) -> Answer {
     put(&decoy);
     let swap = |one: bool| put(if one { &victim } else { &decoy });
     while_swapping(swap, |_| {
-        for _ in 0..w.int(2) {
+        while counts.wants_more(w) {
             let page = show(&slot, std::ptr::null_mut(), libc::PROT_READ | libc::PROT_EXEC);
             if page == libc::MAP_FAILED {
                 counts.failed();
@@ -245,7 +259,7 @@ fn protect(w: &Words, context: &mut Context) -> Answer {
     let swap = |one: bool| put(if one { &victim } else { &decoy });
     let start = format!("{page:x}-");
     while_swapping(swap, |pause| {
-        for _ in 0..w.int(2) {
+        while counts.wants_more(w) {
             // SAFETY: nothing is in the page but what the swapper put there.
             if unsafe { libc::mprotect(page as *mut libc::c_void, 4096, libc::PROT_READ | libc::PROT_EXEC) } != 0 {
                 counts.failed();
