@@ -17,6 +17,7 @@
 use crate::attempt::{Attempt, Outcome};
 use crate::ground::{self, IPV4_DENIED, IPV4_OK, IPV6_DENIED, IPV6_OK};
 use crate::session::{EACCES, Event, Plan, Run};
+use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -226,7 +227,7 @@ fn plant(cases: &[Case]) {
 }
 
 /// Performs every case without Leash, in enforce mode and in record mode, and panics with all that is wrong. Records must be of the
-/// process that made the attempt or of its child, and about `exe` where that is given.
+/// process that made the attempt or of a descendant, and about `exe` where that is given.
 pub fn prove(cases: &[Case], policy: &str, exe: Option<&str>) {
     prove_attempts(cases);
     let mut wrong = Vec::new();
@@ -324,8 +325,12 @@ fn judge_record(cases: &[Case], outcome: &Outcome, run: &Run, mode: &str, exe: O
     let Some(pid) = run.events.iter().find(|e| e.action == "FileRead" && e.resource.words() == mark).map(|e| e.pid) else {
         return Some(format!("{at}: no record of {mark}"));
     };
-    // A program is run by a child of the attempt.
-    let own = |event: &&Event| event.pid == pid || event.ppid == pid;
+    // A program is run by a child of the attempt, or by the shell that this is.
+    let parents: HashMap<u32, u32> = run.events.iter().map(|event| (event.pid, event.ppid)).collect();
+    let own = |event: &&Event| {
+        let ancestors = std::iter::successors(Some(event.ppid), |parent| parents.get(parent).copied());
+        std::iter::once(event.pid).chain(ancestors.take(3)).any(|ancestor| ancestor == pid)
+    };
     let found: Vec<&Event> = run.events.iter().filter(|event| case.is_recorded_by(event, variant, mode)).collect();
     if found.iter().any(|event| own(event) && exe.is_none_or(|exe| event.exe == exe)) {
         return None;
