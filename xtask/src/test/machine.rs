@@ -19,15 +19,17 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// More machines than this need more memory than a developer's machine may have.
 const MOST_MACHINES: usize = 4;
 
-/// Suites of whole programs at work, which take longest and ask the kernel nothing that the others don't: where no kernel is named, they
-/// run on one.
-const OF_PROGRAMS: [&str; 2] = ["kernel_agents", "kernel_work"];
+/// Suites of whole programs, which take longest and ask the kernel nothing that the others don't: where no kernel is named, they run on
+/// one.
+const OF_PROGRAMS: [&str; 3] = ["kernel_agents", "kernel_terminal", "kernel_work"];
 
-/// Whether a suite runs on a kernel where none is named. The supervised backend, which passes everything on this machine's own
-/// kernel, runs on the oldest and the newest.
+/// Whether a suite runs on a kernel where none is named. The supervised backend, which passes everything on this machine's own kernel,
+/// runs on the oldest.
 fn runs_by_default(suite: &Suite, supervised: bool, series: Series) -> bool {
-    let between = series == Series::V6_12;
-    if supervised { !between } else { between || !OF_PROGRAMS.contains(&suite.name.as_str()) }
+    if supervised {
+        return series == Series::V6_1;
+    }
+    series == Series::V6_12 || !OF_PROGRAMS.contains(&suite.name.as_str())
 }
 
 /// Runs all suites on the kernels asked for, and `supervised` ones on that backend. The results are by kernel; a time is the sum of its
