@@ -240,8 +240,7 @@ pub fn prove(cases: &[Case], policy: &str, exe: Option<&str>) {
             "record" => judge_recorded(cases, &outcomes),
             _ => judge_enforced(cases, &outcomes),
         });
-        let records = outcomes.iter().filter_map(|outcome| judge_record(cases, outcome, &run, mode, exe));
-        wrong.extend(records);
+        wrong.extend(runs(cases).filter_map(|(case, variant)| judge_record(case, variant, &run, mode, exe)));
     }
     assert!(wrong.is_empty(), "{} faults in {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
@@ -257,15 +256,19 @@ fn prove_attempts(cases: &[Case]) {
 /// Each attempt of a session first opens a file that only it opens: the record of that gives its process id as the log has it.
 const MARK: &str = "{W}/plain";
 
-/// All runs of all cases as attempts of one session: denied ones first.
-fn attempts(cases: &[Case]) -> Vec<Attempt> {
-    let denied = cases.iter().map(|case| (case, Variant::Deny));
+/// All runs of all cases: denied ones first.
+fn runs(cases: &[Case]) -> impl Iterator<Item = (&Case, Variant)> {
     let twins = cases.iter().filter(|case| case.has_twin()).map(|case| (case, Variant::Twin));
+    cases.iter().map(|case| (case, Variant::Deny)).chain(twins)
+}
+
+/// They as attempts of one session.
+fn attempts(cases: &[Case]) -> Vec<Attempt> {
     let marked = |(case, variant): (&Case, Variant)| {
         let attempt = case.attempt(variant);
         Attempt { script: format!("mark = open {} O_RDONLY; {}", case.fill(MARK, variant), attempt.script), ..attempt }
     };
-    denied.chain(twins).map(marked).collect()
+    runs(cases).map(marked).collect()
 }
 
 /// Judges a session in enforce mode: returns what is wrong, a line each.
@@ -314,10 +317,8 @@ fn judge_recorded(cases: &[Case], outcomes: &[Outcome]) -> Vec<String> {
     wrong
 }
 
-/// Looks for the record that an attempt must leave.
-fn judge_record(cases: &[Case], outcome: &Outcome, run: &Run, mode: &str, exe: Option<&str>) -> Option<String> {
-    let runs = cases.iter().flat_map(|case| [(case, Variant::Deny), (case, Variant::Twin)]);
-    let (case, variant) = runs.into_iter().find(|(case, variant)| case.attempt(*variant).id == outcome.id).expect("a case");
+/// Looks for the record that a run of the case must leave.
+fn judge_record(case: &Case, variant: Variant, run: &Run, mode: &str, exe: Option<&str>) -> Option<String> {
     let (action, resource) = case.stopped.asked()?;
     let resource = decode(&case.fill(resource, variant));
     let at = format!("{} ({}) {variant:?} in {mode}: {action} on {resource}", case.name, case.item);

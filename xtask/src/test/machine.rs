@@ -19,8 +19,7 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// More machines than this need more memory than a developer's machine may have.
 const MOST_MACHINES: usize = 4;
 
-/// Suites of whole programs, which take longest and ask the kernel nothing that the others don't: where no kernel is named, they run on
-/// one.
+/// Suites of whole programs, which ask the kernel nothing that the others don't: where no kernel is named, they run on one.
 const OF_PROGRAMS: [&str; 3] = ["kernel_agents", "kernel_terminal", "kernel_work"];
 
 /// Whether a suite runs on a kernel where none is named. The supervised backend, which passes everything on this machine's own kernel,

@@ -20,7 +20,7 @@ use crate::{build, ebpf, process, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which kernels to test on: 6.1, 6.12, 7.2, `all` or `none` [default: all, but not what takes long on each of them]
+    /// Which kernels to test on: 6.1, 6.12, 7.2, `all` or `none` [default: all, whole programs at work on 6.12 only]
     #[arg(long, value_name = "K", value_parser = parse_kernels)]
     kernel: Option<Kernels>,
     /// Leave out the tests that need no kernel of their own
