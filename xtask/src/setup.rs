@@ -130,6 +130,9 @@ fn install_program((name, version): (&str, &str), options: &[&str], llvm: Option
     cargo.args(["install", "--quiet", "--locked", name, "--version", version]).args(options);
     // Installing is no build of this workspace: neither its toolchain's variables nor its build directory apply.
     cargo.env_remove("CARGO_TARGET_DIR").current_dir(paths::root());
+    // They run for seconds: compiling them well would take longer than it saves.
+    cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_RELEASE_DEBUG", "false");
+    cargo.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     if let Some(llvm) = llvm {
         cargo.env("LLVM_PREFIX", llvm);
     }
