@@ -1,11 +1,15 @@
 //! Who asks, what is asked, and what the answer looks like.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr};
 
 use leash_common::kind::{Kind, Protocol, ResourceType};
 use leash_common::table::MAX_PATH_BYTES;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The agent of a session. Everything here is constant while the session lasts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +39,13 @@ impl Default for Principal {
             labels: BTreeSet::new(),
             teams: Vec::new(),
         }
+    }
+}
+
+impl Principal {
+    /// The principal that a JSON object describes; what it doesn't say is as in the default one.
+    pub fn from_json(text: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(text).map(|Object(principal)| principal)
     }
 }
 
@@ -104,7 +115,7 @@ pub enum RequestError {
 
 /// One question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Raw", into = "Raw")]
+#[serde(try_from = "Object<Raw>", into = "Raw")]
 pub struct Request {
     pub(crate) kind: Kind,
     pub(crate) resource: Resource,
@@ -115,8 +126,8 @@ pub struct Request {
 #[serde(deny_unknown_fields)]
 struct Raw {
     action: String,
-    resource: Resource,
-    context: RawContext,
+    resource: Object<Resource>,
+    context: Object<RawContext>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,17 +136,43 @@ struct RawContext {
     exe: String,
 }
 
-impl TryFrom<Raw> for Request {
+impl TryFrom<Object<Raw>> for Request {
     type Error = RequestError;
 
-    fn try_from(raw: Raw) -> Result<Self, RequestError> {
-        Self::new(&raw.action, raw.resource, raw.context.exe)
+    fn try_from(Object(raw): Object<Raw>) -> Result<Self, RequestError> {
+        Self::new(&raw.action, raw.resource.0, raw.context.0.exe)
     }
 }
 
 impl From<Request> for Raw {
     fn from(request: Request) -> Self {
-        Self { action: request.kind.action().to_owned(), resource: request.resource, context: RawContext { exe: request.exe } }
+        let (resource, context) = (Object(request.resource), Object(RawContext { exe: request.exe }));
+        Self { action: request.kind.action().to_owned(), resource, context }
+    }
+}
+
+/// Read from a JSON object only: what is derived takes an array, too, for its fields in their order.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
     }
 }
 

@@ -53,6 +53,7 @@ const LINES: &[(&str, &[Proof])] = &[
     ("a process that shares descriptors or memory", &[Result("share", "ok", "EPERM")]),
     ("other threads while one maps", &[Chance]),
     ("`O_NOFOLLOW` in the flags of a descriptor", &[Result("nofollow", "ok", "missing")]),
+    ("times or extended attributes of what is mounted in two places", &[Elsewhere("kernel_hooks")]),
     ("an action that the file system refuses", &[Count("FileCreate", "/usr/leash-differences", 0, 1)]),
     ("opening a terminal without `O_NOCTTY`", &[Result("terminal", "ok", "none")]),
     ("a waiting call that a handled signal interrupts", &[Result("interrupted", "ok", "EINTR")]),

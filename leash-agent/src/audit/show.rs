@@ -6,7 +6,7 @@ use super::record::{Body, Event, Mode, Record, VERSION, Verdict};
 #[derive(Debug, thiserror::Error)]
 pub enum ShowError {
     /// It isn't JSON of the right form.
-    #[error("line {line} is no log record: {source}")]
+    #[error("line {line} is no log record")]
     Form {
         /// From 1.
         line: usize,

@@ -37,10 +37,12 @@ pub struct Ending<'a> {
     pub mode: Mode,
     /// What the kernel counted.
     pub totals: &'a Totals,
-    /// Where the log is.
+    /// Where the log is, quoted for a shell.
     pub log: &'a str,
-    /// How to run the same in enforce mode, shown after a recording.
+    /// How to run the same in enforce mode, for a shell; shown after a recording.
     pub enforce_hint: &'a str,
+    /// How to add a policy to those that applied; shown where a permit would help.
+    pub permit_hint: &'a str,
 }
 
 impl Summary {
@@ -90,20 +92,32 @@ impl Summary {
             );
         }
         let _ = writeln!(text, "  log: {}", ending.log);
-        let next = match (ending.mode, denied) {
-            (Mode::Enforce, 0) => String::new(),
-            (Mode::Enforce, _) => {
-                format!("  next: `leash log show --denied {}`; to allow one of these, add a permit with --policy", ending.log)
-            }
-            (Mode::Record, 0) => format!("  next: enforce it: {}", ending.enforce_hint),
-            (Mode::Record, _) => {
-                format!("  next: `leash log show --denied {}`; then enforce it: {}", ending.log, ending.enforce_hint)
-            }
-        };
+        let mut next = Vec::new();
+        if denied > 0 {
+            next.push(format!("`leash log show --denied {}`", ending.log));
+            next.extend(self.advice(ending));
+        }
+        if ending.mode == Mode::Record {
+            next.push(format!("enforce it: {}", ending.enforce_hint));
+        }
         if !next.is_empty() {
-            let _ = writeln!(text, "{next}");
+            let _ = writeln!(text, "  next: {}", next.join("; "));
         }
         text
+    }
+
+    /// What would allow what was denied, as far as policies can.
+    fn advice(&self, ending: &Ending<'_>) -> Option<String> {
+        let unpermitted = self.denials.keys().any(|key| key.policies.is_empty() && key.reason.is_none());
+        let forbidden = self.denials.keys().any(|key| !key.policies.is_empty());
+        let permit = format!("to allow what no policy permits, add a permit: {}", ending.permit_hint);
+        let forbid = "no permit allows what a policy forbids";
+        match (unpermitted, forbidden) {
+            (true, true) => Some(format!("{permit} ({forbid})")),
+            (true, false) => Some(permit),
+            (false, true) => Some(format!("{forbid}; that policy would have to change")),
+            (false, false) => None,
+        }
     }
 
     fn write_denials(&self, text: &mut String) {
@@ -163,21 +177,44 @@ mod tests {
         summary.add(&event("FileWrite", "/etc/x", Verdict::Deny, &[], None, 1));
         let count = |performed| Counts { performed, ..Counts::default() };
         let totals = Totals { allow: count(41), deny: count(4) };
-        let ending = Ending { mode: Mode::Enforce, totals: &totals, log: "/l", enforce_hint: "leash run" };
+        let (enforce_hint, permit_hint) = ("leash run", "--policy FILE");
+        let ending = Ending { mode: Mode::Enforce, totals: &totals, log: "/l", enforce_hint, permit_hint };
         let expected = "leash: 41 actions allowed, 4 denied\n  FileRead: 41 allowed, 3 denied\n  FileWrite: 0 allowed, 1 denied\n  \
             3 × policy secrets: keys stay here\n      FileRead /h/.ssh/id\n      FileRead /h/.ssh/\\u{1b}[2J\n  \
             1 × no policy permits it\n      FileWrite /etc/x\n  log: /l\n  \
-            next: `leash log show --denied /l`; to allow one of these, add a permit with --policy\n";
+            next: `leash log show --denied /l`; to allow what no policy permits, add a permit: --policy FILE \
+            (no permit allows what a policy forbids)\n";
         assert_eq!(summary.report(&ending), expected);
         let recorded = summary.report(&Ending { mode: Mode::Record, ..ending });
         assert!(recorded.starts_with("leash: 41 actions allowed, 4 would be denied\n"), "{recorded}");
-        assert!(recorded.contains("then enforce it: leash run"), "{recorded}");
+        assert!(recorded.contains("; enforce it: leash run"), "{recorded}");
+    }
+
+    #[test]
+    fn a_permit_is_advised_only_where_it_helps() {
+        let none: (&[&str], Option<&str>) = (&[], None);
+        for (denials, advised, said) in [
+            (&[none][..], true, false),
+            (&[(&["secrets"][..], None)], false, true),
+            (&[none, (&["secrets"], Some("keys stay here"))], true, true),
+            (&[(&[], Some("the path is not known"))], false, false),
+        ] {
+            let mut summary = Summary::default();
+            for (policies, reason) in denials {
+                summary.add(&event("FileRead", "/a", Verdict::Deny, policies, *reason, 1));
+            }
+            let totals = Totals { allow: Counts::default(), deny: Counts { performed: 1, ..Counts::default() } };
+            let (enforce_hint, permit_hint) = ("leash run", "--profile workspace --policy FILE");
+            let report = summary.report(&Ending { mode: Mode::Enforce, totals: &totals, log: "/l", enforce_hint, permit_hint });
+            assert_eq!(report.contains("add a permit: --profile workspace --policy FILE"), advised, "{report}");
+            assert_eq!(report.contains("no permit allows what a policy forbids"), said, "{report}");
+        }
     }
 
     #[test]
     fn what_was_dropped_is_said() {
         let totals = Totals { allow: Counts { performed: 9, recorded: 2, folded: 0, dropped: 7 }, deny: Counts::default() };
-        let ending = Ending { mode: Mode::Enforce, totals: &totals, log: "/l", enforce_hint: "" };
+        let ending = Ending { mode: Mode::Enforce, totals: &totals, log: "/l", enforce_hint: "", permit_hint: "" };
         assert!(Summary::default().report(&ending).contains("7 actions were decided but are not in the log"));
     }
 }

@@ -37,7 +37,10 @@ pub(super) fn man(args: ManArgs) -> Result<ExitCode> {
         None => root,
         Some(name) => match root.find_subcommand(name) {
             Some(command) => command.clone(),
-            None => anyhow::bail!("there is no command `{name}`"),
+            None => {
+                super::output::complain(&format!("there is no command `{name}`"));
+                return Ok(ExitCode::from(super::USAGE));
+            }
         },
     };
     let mut text = Vec::new();

@@ -16,6 +16,9 @@ use tracing_subscriber::EnvFilter;
 use crate::sandbox::launcher;
 pub use output::ColorChoice;
 
+/// Exit code for what isn't a question or a command of ours.
+const USAGE: u8 = 2;
+
 /// Runs an agent in a governed container: every file, program and network action is decided in the kernel by Cedar policies.
 #[derive(Debug, Parser)]
 #[command(name = "leash", version, max_term_width = 100, disable_help_subcommand = true)]
@@ -32,7 +35,7 @@ pub(crate) struct Global {
     /// Say more about what Leash itself does; twice for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     verbose: u8,
-    /// Print errors only
+    /// Print only errors, and what is weaker than it could be
     #[arg(short, long, global = true)]
     quiet: bool,
     /// Colour the output
@@ -69,7 +72,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, cli.global),
         Command::Log(args) => log::run(args, cli.global),
-        Command::Policy(args) => policy::run(args),
+        Command::Policy(args) => policy::run(args, cli.global),
         Command::Doctor(args) => doctor::run(args, cli.global),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => completions::man(args),
@@ -93,7 +96,7 @@ fn launcher_main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     start_tracing(0);
     match args.next().and_then(|fd| fd.to_str()?.parse().ok()) {
         Some(fd) => Some(launcher::main(fd)),
-        None => Some(ExitCode::from(2)),
+        None => Some(ExitCode::from(USAGE)),
     }
 }
 
@@ -101,7 +104,7 @@ fn launcher_main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
 fn usage(error: &clap::Error) -> ExitCode {
     // There is nothing to be done about a closed stdout.
     drop(error.print());
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
 }
 
 fn start_tracing(verbose: u8) {

@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal, Write};
 
+use miette::{GraphicalReportHandler, GraphicalTheme};
+
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ColorChoice {
@@ -48,6 +50,16 @@ pub(crate) fn paint(text: &str, color: Color) -> String {
 /// Words on stderr; if that is closed there is nobody to tell.
 pub(crate) fn say(text: &str) {
     drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+/// A diagnostic with its places and snippets, for stderr.
+pub(crate) fn report(diagnostic: &dyn miette::Diagnostic, color: ColorChoice) -> String {
+    let theme = if color.on(&std::io::stderr()) { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let mut text = String::new();
+    match GraphicalReportHandler::new_themed(theme).render_report(&mut text, diagnostic) {
+        Ok(()) => text.trim_end().to_owned(),
+        Err(_) => diagnostic.to_string(),
+    }
 }
 
 /// An error on stderr.

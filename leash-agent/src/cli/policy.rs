@@ -11,10 +11,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use super::Global;
+
 /// Exit code for policies that can't be enforced.
 const INVALID: u8 = 3;
-/// Exit code for requests that are none.
-const USAGE: u8 = 2;
 
 /// Check policies, and ask what they decide
 #[derive(Debug, Args)]
@@ -46,15 +46,15 @@ struct Subject {
     /// JSON file with the attributes of the agent
     #[arg(long, value_name = "FILE")]
     principal: Option<PathBuf>,
-    /// Value of a `${NAME}` in policies; HOME and WORKSPACE have defaults
+    /// Value of a `${NAME}` in policies, where it isn't to be that of a session of yours in this directory
     #[arg(long = "var", value_name = "NAME=VALUE")]
     variables: Vec<String>,
 }
 
-pub(super) fn run(args: PolicyArgs) -> Result<ExitCode> {
+pub(super) fn run(args: PolicyArgs, global: Global) -> Result<ExitCode> {
     match args.command {
-        PolicyCommand::Check(args) => check::run(&args),
-        PolicyCommand::Eval(args) => eval::run(&args),
-        PolicyCommand::Explain(args) => explain::run(args),
+        PolicyCommand::Check(args) => check::run(&args, global),
+        PolicyCommand::Eval(args) => eval::run(&args, global),
+        PolicyCommand::Explain(args) => explain::run(args, global),
     }
 }

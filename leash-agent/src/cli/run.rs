@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Global;
-use super::output::{complain, say};
+use super::output::{ColorChoice, complain, report, say};
 use crate::daemon::config::{self, Defaults};
 use crate::daemon::{self, BackendChoice, ModeChoice, Notices, Required, RunError, RunRequest};
 
@@ -28,7 +28,7 @@ use crate::daemon::{self, BackendChoice, ModeChoice, Notices, Required, RunError
                         /etc/leash/config.toml. Options and LEASH_* variables win."
 )]
 pub(super) struct RunArgs {
-    /// Policy file, or directory with *.cedar files
+    /// Policy file, or directory with *.cedar files; several with an option each, or with colons between them
     #[arg(short, long = "policy", value_name = "PATH", env = "LEASH_POLICY", value_delimiter = ':')]
     policies: Vec<PathBuf>,
     /// Ready profile
@@ -108,7 +108,7 @@ fn request(args: RunArgs, defaults: Defaults) -> RunRequest {
 }
 
 pub(super) fn run(args: RunArgs, global: Global) -> Result<ExitCode> {
-    let mut words = Words { raw: false, quiet: global.quiet };
+    let mut words = Words { raw: false, quiet: global.quiet, color: global.color };
     let ran = config::read().and_then(|defaults| daemon::run(&request(args, defaults), &mut words));
     Ok(match ran {
         Ok(outcome) => {
@@ -121,7 +121,7 @@ pub(super) fn run(args: RunArgs, global: Global) -> Result<ExitCode> {
             exit_code(outcome.status)
         }
         Err(error) => {
-            complain(&describe(&error));
+            complain(&describe(&error, global.color));
             exit_code(error.exit_status())
         }
     })
@@ -132,16 +132,9 @@ fn exit_code(status: i32) -> ExitCode {
 }
 
 /// The error in full: policy diagnostics with their places and snippets.
-fn describe(error: &RunError) -> String {
+fn describe(error: &RunError, color: ColorChoice) -> String {
     match error {
-        RunError::Policy(faults) => {
-            let mut text = String::new();
-            let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor());
-            match handler.render_report(&mut text, faults.as_ref()) {
-                Ok(()) => text.trim_end().to_owned(),
-                Err(_) => faults.to_string(),
-            }
-        }
+        RunError::Policy(faults) => report(faults.as_ref(), color),
         error => error.to_string(),
     }
 }
@@ -150,6 +143,7 @@ fn describe(error: &RunError) -> String {
 struct Words {
     raw: bool,
     quiet: bool,
+    color: ColorChoice,
 }
 
 impl Words {
@@ -175,6 +169,6 @@ impl Notices for Words {
     }
 
     fn refused(&mut self, error: &RunError) {
-        self.print(&format!("the policy was not reloaded, the old one stays: {}", describe(error)));
+        self.print(&format!("the policy was not reloaded, the old one stays: {}", describe(error, self.color)));
     }
 }

@@ -1,7 +1,9 @@
 //! What `leash run` needs of a machine, one check each, with what to do where it is missing.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::Uid;
@@ -50,7 +52,7 @@ pub const SUPERVISED_LIMITS: &str = "the backend supervised gives the same verdi
 /// What a session without a container doesn't have.
 pub const BARE_LIMITS: &str = bare::LIMITS;
 
-/// Looks at everything. The check of the programs loads and attaches them, and takes them away again.
+/// Looks at everything. The check of the programs loads and attaches them, and takes them away again; that of sessions runs one.
 pub fn all() -> Findings {
     let root = Uid::effective().is_root();
     let mut shared = vec![privileges(root)];
@@ -66,14 +68,44 @@ pub fn all() -> Findings {
     }
     let kernel_side = [kernel(), type_information(), lsm_list(), bpf_file_system(), programs(root), depths()];
     let fine = |checks: &[Check]| checks.iter().all(|check| check.ok);
-    let backend = match (fine(&shared), fine(&kernel_side), supervision.ok) {
+    let possible = match (fine(&shared), fine(&kernel_side), supervision.ok) {
         (true, true, _) => Some("bpf-lsm"),
         (true, false, true) => Some("supervised"),
         _ => None,
     };
+    let tried = possible.map(|_| session());
+    let backend = possible.filter(|_| tried.as_ref().is_some_and(|tried| tried.ok));
     let floors = [supervision, landlock].into_iter().chain(network(root));
-    let checks = kernel_side.into_iter().chain(shared).chain(namespaces).chain(floors).collect();
+    let checks = kernel_side.into_iter().chain(shared).chain(namespaces).chain(floors).chain(tried).collect();
     Findings { checks, backend, container }
+}
+
+/// What else it takes to make a container (capabilities, cgroups that can be written to, mounts) shows where one is made.
+fn session() -> Check {
+    let remedy = "run leash as root with all capabilities and a cgroup file system that it can write to (docker and podman: \
+        --privileged), or as an ordinary user";
+    match try_session() {
+        Ok(()) => Check::new("session", true, "a command ran in one", ""),
+        Err(words) => Check::new("session", false, words, remedy),
+    }
+}
+
+/// Runs `true` as `leash run` runs it by itself, recorded, so that no policy is in its way.
+fn try_session() -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot try one: {error}");
+    let workspace = tempfile::Builder::new().prefix("leash-doctor-").tempdir_in("/tmp").map_err(failed)?;
+    // The command may run as somebody else.
+    fs::set_permissions(workspace.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["run", "--quiet", "--mode", "record", "--backend", "auto", "--profile", "workspace"]);
+    command.arg("--log").arg(workspace.path().join("log.jsonl")).arg("--workspace").arg(workspace.path()).args(["--", "true"]);
+    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output().map_err(failed)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    let said = words.lines().filter_map(|line| line.strip_prefix("leash: ")).next_back();
+    Err(said.map_or_else(|| format!("a command did not run in one ({})", output.status), str::to_owned))
 }
 
 fn supervision() -> Check {

@@ -184,24 +184,25 @@ fn is_special(path: &Path) -> bool {
     ["/proc", "/sys", "/dev", crate::sandbox::RUNTIME_DIR].iter().any(|tree| path.starts_with(tree))
 }
 
-/// The variables that policies may name.
-pub(super) fn variables(workspace: &Path, user: &Identity) -> Variables {
+/// The variables that policies may name. A path that isn't UTF-8 has none: what speaks of it is refused, and not taken for another one.
+pub(super) fn variables(workspace: Option<&Path>, user: &Identity) -> Variables {
     let home = user.home.canonicalize().unwrap_or_else(|_| user.home.clone());
-    let below = |name: &str| home.join(name).to_string_lossy().into_owned();
+    let exact = |path: &Path| path.to_str().map(str::to_owned);
+    let below = |name: &str| exact(&home.join(name));
     let mut values: BTreeMap<String, String> = [
-        ("HOME", home.to_string_lossy().into_owned()),
-        ("WORKSPACE", workspace.to_string_lossy().into_owned()),
-        ("TMPDIR", "/tmp".to_owned()),
-        ("USER", user.name.clone()),
-        ("UID", user.uid.to_string()),
+        ("HOME", exact(&home)),
+        ("WORKSPACE", workspace.and_then(exact)),
+        ("TMPDIR", Some("/tmp".to_owned())),
+        ("USER", Some(user.name.clone())),
+        ("UID", Some(user.uid.to_string())),
         ("XDG_CONFIG_HOME", below(".config")),
         ("XDG_CACHE_HOME", below(".cache")),
         ("XDG_DATA_HOME", below(".local/share")),
         ("XDG_STATE_HOME", below(".local/state")),
-        ("XDG_RUNTIME_DIR", format!("/run/user/{}", user.uid)),
+        ("XDG_RUNTIME_DIR", Some(format!("/run/user/{}", user.uid))),
     ]
     .into_iter()
-    .map(|(name, value)| (name.to_owned(), value))
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
     .collect();
     let resolvers = resolvers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
     for (index, address) in resolvers.into_iter().enumerate() {
@@ -313,6 +314,18 @@ mod tests {
         assert!(!replaceable(&layout.binds, &inner));
         assert!(replaceable(&layout.binds, &outer));
         assert!(!replaceable(&layout.binds, Path::new("/etc/hosts")));
+    }
+
+    #[test]
+    fn a_path_that_is_no_text_has_no_variable() {
+        use std::os::unix::ffi::OsStrExt;
+        let odd = Path::new(std::ffi::OsStr::from_bytes(b"/h\xff"));
+        let names = |workspace, home| variables(workspace, &user(home)).0.into_keys().collect::<Vec<_>>();
+        let all = names(Some(Path::new("/w")), Path::new("/h"));
+        assert!(["HOME", "WORKSPACE", "XDG_CONFIG_HOME", "USER", "DNS1"].iter().all(|name| all.contains(&(*name).to_owned())));
+        let left = names(Some(odd), odd);
+        assert!(["HOME", "WORKSPACE", "XDG_CONFIG_HOME"].iter().all(|name| !left.contains(&(*name).to_owned())), "{left:?}");
+        assert!(left.contains(&"DNS1".to_owned()) && !names(None, odd).contains(&"WORKSPACE".to_owned()));
     }
 
     #[test]

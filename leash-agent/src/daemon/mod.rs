@@ -10,6 +10,7 @@ mod bare;
 pub mod checks;
 pub mod config;
 mod convert;
+mod hint;
 mod layout;
 mod policies;
 mod pump;
@@ -19,7 +20,7 @@ mod session;
 mod watch;
 
 pub use request::{BackendChoice, ModeChoice, Required, RunRequest};
-pub use session::{default_log_dir, run};
+pub use session::{default_log_dir, own_variables, run};
 
 use std::path::PathBuf;
 
@@ -120,6 +121,9 @@ pub enum RunError {
     /// The policy can't be enforced.
     #[error(transparent)]
     Policy(Box<leash_policy::Diagnostics>),
+    /// Policies were given, and there are none.
+    #[error("there is no policy in {0}; a session under it could do nothing at all")]
+    NoPolicy(String),
     /// A policy of the project or of the administrators permits something.
     #[error(
         "`{source_name}` permits something (policy `{policy}`); policies of /etc/leash and of a project's .leash directory may only forbid, give it with --policy instead"
@@ -183,7 +187,7 @@ impl RunError {
             | Self::Workspace { .. }
             | Self::Bind { .. } => 2,
             Self::Sandbox(SandboxError::NoUser(_) | SandboxError::BadVariable(..)) => 2,
-            Self::Policy(_) | Self::Principal { .. } | Self::Widens { .. } | Self::Read { .. } => 3,
+            Self::Policy(_) | Self::NoPolicy(_) | Self::Principal { .. } | Self::Widens { .. } | Self::Read { .. } => 3,
             Self::NotFound(_) => EXIT_NOT_FOUND,
             Self::NotExecutable(_) => EXIT_NOT_EXECUTABLE,
             _ => EXIT_LEASH,

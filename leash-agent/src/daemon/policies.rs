@@ -86,9 +86,12 @@ impl Policies {
     /// Reads and compiles everything. `generation` counts up with each call that succeeds.
     pub(super) fn compile(&self, generation: u32) -> Result<Ready, RunError> {
         let mut sources = self.profile.map(leash_policy::profile::Profile::sources).unwrap_or_default();
+        let mut chosen = Vec::new();
         for path in &self.paths {
-            sources.extend(as_user(self.reader.as_ref(), || read_all(path))?);
+            chosen.extend(as_user(self.reader.as_ref(), || read_all(path))?);
         }
+        self.check_chosen(&chosen)?;
+        sources.extend(chosen);
         for source in self.administrators()? {
             self.check_narrows(std::slice::from_ref(&source))?;
             sources.push(source);
@@ -98,8 +101,7 @@ impl Policies {
             self.check_narrows(&narrowing)?;
             sources.extend(narrowing);
         }
-        let compiled =
-            compile(&sources, &self.variables, &self.principal).map_err(|faults| RunError::Policy(Box::new(faults)))?;
+        let compiled = self.compiled(&sources)?;
         let set = PolicySet {
             generation,
             policies: compiled.stats().policies,
@@ -129,9 +131,21 @@ impl Policies {
         }
     }
 
+    /// Whoever names policies and has none mistook the place, or is still writing.
+    fn check_chosen(&self, sources: &[Source]) -> Result<(), RunError> {
+        if self.paths.is_empty() || !self.compiled(sources)?.policies().is_empty() {
+            return Ok(());
+        }
+        let paths: Vec<String> = self.paths.iter().map(|path| format!("`{}`", path.display())).collect();
+        Err(RunError::NoPolicy(paths.join(", ")))
+    }
+
+    fn compiled(&self, sources: &[Source]) -> Result<Compiled, RunError> {
+        compile(sources, &self.variables, &self.principal).map_err(|faults| RunError::Policy(Box::new(faults)))
+    }
+
     fn check_narrows(&self, sources: &[Source]) -> Result<(), RunError> {
-        let compiled = compile(sources, &self.variables, &self.principal).map_err(|faults| RunError::Policy(Box::new(faults)))?;
-        match compiled.policies().iter().find(|policy| policy.effect == leash_policy::Effect::Permit) {
+        match self.compiled(sources)?.policies().iter().find(|policy| policy.effect == leash_policy::Effect::Permit) {
             Some(policy) => Err(RunError::Widens { source_name: policy.source.clone(), policy: policy.id.clone() }),
             None => Ok(()),
         }
@@ -158,9 +172,9 @@ fn profile_of(request: &RunRequest) -> Result<Option<&'static leash_policy::prof
 pub(super) fn principal(request: &RunRequest, user: &crate::sandbox::plan::Identity) -> Result<Principal, RunError> {
     let mut principal = match &request.principal {
         Some(path) => {
-            let text = as_user(request.principal_reader.as_ref(), || fs::read(path))
+            let text = as_user(request.principal_reader.as_ref(), || fs::read_to_string(path))
                 .map_err(|source| RunError::Read { path: path.clone(), source })?;
-            serde_json::from_slice(&text).map_err(|source| RunError::Principal { path: path.clone(), source })?
+            Principal::from_json(&text).map_err(|source| RunError::Principal { path: path.clone(), source })?
         }
         None => Principal::default(),
     };

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
+use leash_policy::Variables;
 use nix::unistd::Uid;
 
 use super::as_user::FileSystemUser;
@@ -17,7 +18,7 @@ use super::layout::{self, Layout};
 use super::policies::{self, Policies, Ready};
 use super::pump::{Ended, Pump, Streams};
 use super::recorder::{Recorded, Recorder};
-use super::{Notices, Outcome, RunError, RunRequest};
+use super::{Notices, Outcome, RunError, RunRequest, hint};
 use crate::audit::log::{LogError, LogWriter, create_log_dir};
 use crate::audit::record::{Body, Mode, SessionEnd, SessionStart};
 use crate::audit::summary::Ending;
@@ -70,7 +71,7 @@ impl Prepared {
         }
         let principal = policies::principal(request, &user)?;
         let mut layout = Layout::new(request, &user, &principal.name)?;
-        let variables = layout::variables(&layout.workspace, &user);
+        let variables = layout::variables(Some(&layout.workspace), &user);
         let policies = Policies::new(request, &layout.workspace, Path::new(policies::SYSTEM_DIR), variables, principal)?;
         let ready = policies.compile(1)?;
         for path in policies.protected() {
@@ -161,7 +162,7 @@ impl Prepared {
         if let Err(error) = killed {
             recorded.error.get_or_insert(error.into());
         }
-        let outcome = finish(request, recorded, ended.status, mode, started);
+        let outcome = finish(request, policies.profile_name(), recorded, ended.status, mode, started);
         drop(cgroup);
         drop(state);
         Ok(outcome)
@@ -252,7 +253,7 @@ impl Reloads<'_> {
     }
 }
 
-fn finish(request: &RunRequest, recorded: Recorded, status: i32, mode: Mode, started: Instant) -> Outcome {
+fn finish(request: &RunRequest, profile: Option<&str>, recorded: Recorded, status: i32, mode: Mode, started: Instant) -> Outcome {
     let Recorded { mut log, summary, totals, error } = recorded;
     let status = if error.is_some() { EXIT_LEASH } else { status };
     let end = SessionEnd {
@@ -270,22 +271,10 @@ fn finish(request: &RunRequest, recorded: Recorded, status: i32, mode: Mode, sta
         (error, _) => error,
     };
     let status = if error.is_some() { EXIT_LEASH } else { status };
-    let log = path.to_string_lossy().into_owned();
-    let ending = Ending { mode, totals: &totals, log: &log, enforce_hint: &enforce_hint(request) };
+    let log = hint::quoted(path.as_os_str());
+    let (enforce_hint, permit_hint) = (hint::enforce(request, profile), hint::permit(request, profile));
+    let ending = Ending { mode, totals: &totals, log: &log, enforce_hint: &enforce_hint, permit_hint: &permit_hint };
     Outcome { status, report: summary.report(&ending), error }
-}
-
-/// How to run the same command in enforce mode.
-fn enforce_hint(request: &RunRequest) -> String {
-    let command: Vec<String> = request.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let mut options = String::new();
-    for policy in &request.policies {
-        options.push_str(&format!("--policy {} ", policy.display()));
-    }
-    if let Some(profile) = &request.profile {
-        options.push_str(&format!("--profile {profile} "));
-    }
-    format!("leash run {options}-- {}", command.join(" "))
 }
 
 fn start_record(
@@ -341,9 +330,15 @@ fn open_log(request: &RunRequest, user: &Identity, session: &str, agent: &str) -
 
 /// The directory where the caller's logs are kept.
 pub fn default_log_dir() -> Option<PathBuf> {
-    let variable = |name| std::env::var(name).ok();
-    let user = user::caller(variable("SUDO_UID").as_deref(), variable("SUDO_GID").as_deref()).ok()?;
-    Some(log_dir(&user).0)
+    Some(log_dir(&caller(Uid::effective().is_root()).ok()?).0)
+}
+
+/// What `${NAME}` in policies means in a session that the caller starts here.
+pub fn own_variables() -> Result<Variables, RunError> {
+    let user = caller(Uid::effective().is_root())?;
+    // In a directory that is gone there is no workspace.
+    let workspace = std::env::current_dir().and_then(|directory| directory.canonicalize()).ok();
+    Ok(layout::variables(workspace.as_deref(), &user))
 }
 
 /// Directory of logs, and whether it belongs to the user.
@@ -407,16 +402,5 @@ mod tests {
     #[test]
     fn session_names_do_not_repeat() {
         assert_ne!(session_id().unwrap(), session_id().unwrap());
-    }
-
-    #[test]
-    fn the_hint_repeats_the_options() {
-        let request = RunRequest {
-            policies: vec!["p.cedar".into()],
-            profile: Some("codex".into()),
-            command: vec!["codex".into(), "exec".into()],
-            ..RunRequest::default()
-        };
-        assert_eq!(enforce_hint(&request), "leash run --policy p.cedar --profile codex -- codex exec");
     }
 }

@@ -73,6 +73,8 @@ impl Container {
         let launcher = Command::new(program)
             .arg(SUBCOMMAND)
             .arg(theirs.as_raw_fd().to_string())
+            // Where `leash run` was started may be gone, and is nothing to the container.
+            .current_dir("/")
             .stdin(pass(stdio.stdin))
             .stdout(pass(stdio.stdout))
             .stderr(pass(stdio.stderr))

@@ -1,6 +1,7 @@
 //! The directory of a session's sockets and mount points, and the remains of sessions whose daemon was killed.
 
 use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -64,8 +65,12 @@ fn collect(runtime: &Path) {
     let entries = fs::read_dir(runtime).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         let path = entry.path();
-        let Ok(file) = File::open(path.join(OWNER)) else { continue };
-        let Ok(_dead) = lock(file, FlockArg::LockExclusiveNonblock) else { continue };
+        // Without the file the directory was left half made, or half removed.
+        let _dead = match File::open(path.join(OWNER)).map(|file| lock(file, FlockArg::LockExclusiveNonblock)) {
+            Ok(Ok(dead)) => Some(dead),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Ok(Err(_)) | Err(_) => continue,
+        };
         if let Some(session) = entry.file_name().to_str() {
             // Dropping it kills what is left inside, and removes it.
             drop(Cgroup::left_by(session));
@@ -75,10 +80,39 @@ fn collect(runtime: &Path) {
 }
 
 fn remove(path: &Path) {
+    let gone = |removed: io::Result<()>| match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
     // The mount point goes first and not recursively: should anything ever be mounted there in our own namespace, this
     // fails, and nothing of the host is deleted through it.
-    let removed = fs::remove_dir(path.join(ROOT)).and_then(|()| fs::remove_dir_all(path));
+    let removed = gone(fs::remove_dir(path.join(ROOT))).and_then(|()| gone(fs::remove_dir_all(path)));
     if let Err(error) = removed {
         tracing::warn!(%error, dir = %path.display(), "the session's directory is left behind");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_dead_sessions_left_is_removed_and_what_lives_stays() {
+        let runtime = tempfile::tempdir().unwrap();
+        let alive = StateDir::create(runtime.path(), "alive").unwrap();
+        for (session, parts) in [("dead", &[ROOT, OWNER][..]), ("half-removed", &[OWNER]), ("half-made", &[ROOT]), ("empty", &[])]
+        {
+            let dir = runtime.path().join(session);
+            fs::create_dir(&dir).unwrap();
+            for part in parts {
+                if *part == ROOT { fs::create_dir(dir.join(ROOT)).unwrap() } else { fs::write(dir.join(OWNER), "").unwrap() }
+            }
+        }
+        let next = StateDir::create(runtime.path(), "next").unwrap();
+        let mut left: Vec<_> = fs::read_dir(runtime.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["alive", "next"]);
+        drop((alive, next));
+        assert_eq!(fs::read_dir(runtime.path()).unwrap().count(), 0);
     }
 }

@@ -17,14 +17,19 @@ pub fn caller(sudo_uid: Option<&str>, sudo_gid: Option<&str>) -> Result<Identity
 pub fn named(text: &str) -> Result<Identity, SandboxError> {
     let unknown = || SandboxError::NoUser(text.to_owned());
     let (user, group) = match text.split_once(':') {
-        Some((user, group)) => (user, Some(Gid::from_raw(group.parse().map_err(|_| unknown())?))),
+        Some((user, group)) => (user, Some(Gid::from_raw(number(group).ok_or_else(unknown)?))),
         None => (text, None),
     };
-    if let Ok(number) = user.parse() {
-        return identity(Uid::from_raw(number), group);
+    if user.parse::<u32>().is_ok() {
+        return identity(Uid::from_raw(number(user).ok_or_else(unknown)?), group);
     }
     let entry = User::from_name(user).map_err(SandboxError::system("look up a user"))?.ok_or_else(unknown)?;
     identity(entry.uid, group)
+}
+
+/// The number of a user or a group. The last one stands for none, setresuid(2).
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number| *number != u32::MAX)
 }
 
 fn identity(uid: Uid, gid: Option<Gid>) -> Result<Identity, SandboxError> {
@@ -62,7 +67,9 @@ mod tests {
         let odd = named("54321:54322").unwrap();
         assert_eq!((odd.uid, odd.gid, odd.groups), (54321, 54322, vec![54322]));
         assert!(named("no-such-user-here").is_err());
-        assert!(named("root:wheel").is_err());
+        for none in ["root:wheel", "4294967295", "root:4294967295", "4294967296"] {
+            assert!(matches!(named(none), Err(SandboxError::NoUser(_))), "{none}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Runs of `leash run` and their logs, for the suites that start whole programs.
 #![allow(dead_code)] // each suite uses its part
 
+pub(crate) mod ground;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};

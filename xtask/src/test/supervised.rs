@@ -34,10 +34,11 @@ pub(super) fn is_for_machines(suite: &Suite) -> bool {
 }
 
 /// The suites that an ordinary user's sessions must pass, too.
-const OF_USERS: [&str; 11] = [
+const OF_USERS: [&str; 12] = [
     "kernel_accounting",
     "kernel_agents",
     "kernel_backends",
+    "kernel_config",
     "kernel_differential",
     "kernel_hooks",
     "kernel_redteam",
@@ -48,19 +49,21 @@ const OF_USERS: [&str; 11] = [
     "supervised_backend",
 ];
 /// What an ordinary user doesn't have: other users, cgroups, and the tools below root's home directory.
-const OF_ROOT: [(&str, &str); 5] = [
+const OF_ROOT: [(&str, &str); 6] = [
+    ("kernel_config", "a_configuration_file_gives_its_owner_no_more_than_they_have"),
     ("kernel_run", "a_cgroup_namespace_gets_the_supervised_backend"),
-    ("kernel_run", "a_configuration_file_gives_its_owner_no_more_than_they_have"),
     ("kernel_run", "another_user_can_be_named"),
+    ("kernel_run", "doctor_says_no_where_root_lacks_what_a_session_takes"),
     ("kernel_sessions", "a_child_cgroup_made_later_is_inside"),
     ("kernel_work", "rust_crate_offline"),
 ];
 /// The suite of sessions without a container.
 const BARE: &str = "supervised_bare";
 /// The suites that sessions without a container must pass, too.
-const OF_BARE: [&str; 10] = [
+const OF_BARE: [&str; 11] = [
     BARE,
     "kernel_accounting",
+    "kernel_config",
     "kernel_differential",
     "kernel_hooks",
     "kernel_redteam",

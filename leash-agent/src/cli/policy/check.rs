@@ -8,6 +8,8 @@ use clap::Args;
 
 use super::Subject;
 use super::load::{Loaded, load};
+use crate::cli::Global;
+use crate::cli::output::{report, say};
 
 /// Say whether policies can be enforced, and what is wrong where if not
 ///
@@ -21,12 +23,12 @@ pub(super) struct CheckArgs {
     subject: Subject,
 }
 
-pub(super) fn run(args: &CheckArgs) -> Result<ExitCode> {
-    match load(&args.paths, &args.subject)? {
+pub(super) fn run(args: &CheckArgs, global: Global) -> Result<ExitCode> {
+    match load(&args.paths, &args.subject, global) {
         Loaded::Refused(code) => Ok(code),
         Loaded::Policy(policy) => {
-            for warning in policy.warnings() {
-                eprintln!("{:?}", miette::Report::new(warning.clone()));
+            for warning in policy.warnings().iter().filter(|_| !global.quiet) {
+                say(&report(warning, global.color));
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -8,8 +8,9 @@ use clap::Args;
 use leash_policy::{Outcome, Request};
 use serde::Serialize;
 
+use super::Selection;
 use super::load::{Loaded, load};
-use super::{Selection, USAGE};
+use crate::cli::{Global, USAGE};
 
 /// Answer requests, given as JSON lines on standard input, by Cedar and by the tables
 #[derive(Debug, Args)]
@@ -29,8 +30,8 @@ struct Answer {
     unnamed: Vec<String>,
 }
 
-pub(super) fn run(args: &EvalArgs) -> Result<ExitCode> {
-    let policy = match load(&args.selection.policies, &args.selection.subject)? {
+pub(super) fn run(args: &EvalArgs, global: Global) -> Result<ExitCode> {
+    let policy = match load(&args.selection.policies, &args.selection.subject, global) {
         Loaded::Refused(code) => return Ok(code),
         Loaded::Policy(policy) => policy,
     };

@@ -8,8 +8,9 @@ use anyhow::Result;
 use clap::{ArgGroup, Args};
 use leash_policy::{Request, Resource};
 
+use super::Selection;
 use super::load::{Loaded, load};
-use super::{Selection, USAGE};
+use crate::cli::{Global, USAGE};
 
 /// Say in words what decides an action on a resource
 #[derive(Debug, Args)]
@@ -42,7 +43,7 @@ pub(super) struct ExplainArgs {
     exe: String,
 }
 
-pub(super) fn run(args: ExplainArgs) -> Result<ExitCode> {
+pub(super) fn run(args: ExplainArgs, global: Global) -> Result<ExitCode> {
     let resource = match (args.file, args.dir, args.endpoint, args.unix, args.socket) {
         (Some(path), ..) => Resource::File { path },
         (_, Some(path), ..) => Resource::Dir { path },
@@ -60,7 +61,7 @@ pub(super) fn run(args: ExplainArgs) -> Result<ExitCode> {
             return Ok(ExitCode::from(USAGE));
         }
     };
-    match load(&args.selection.policies, &args.selection.subject)? {
+    match load(&args.selection.policies, &args.selection.subject, global) {
         Loaded::Refused(code) => Ok(code),
         Loaded::Policy(policy) => {
             write!(stdout().lock(), "{}", policy.explain(&request))?;

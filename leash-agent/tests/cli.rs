@@ -1,0 +1,172 @@
+//! Commands that start nothing: what they print where, and their exit status.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::json;
+
+const PERMIT: &str = "@id(\"all\") permit(principal, action, resource);\n";
+/// Valid, and yet worth a warning.
+const NEVER: &str = "forbid(principal, action == Action::\"FileRead\", resource is Endpoint);\n";
+
+fn leash(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leash"));
+    command.args(arguments).stdin(Stdio::null()).env_remove("NO_COLOR");
+    command
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    words(leash(arguments).output().unwrap())
+}
+
+fn words(output: Output) -> (Option<i32>, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn with_input(arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
+    let mut child = leash(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    words(child.wait_with_output().unwrap())
+}
+
+/// A file of this text, and its path.
+fn file(dir: &Path, name: &str, text: &str) -> String {
+    let path: PathBuf = dir.join(name);
+    fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_check_is_quiet_or_says_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = file(dir.path(), "good.cedar", PERMIT);
+    let odd = file(dir.path(), "odd.cedar", NEVER);
+    let bad = file(dir.path(), "bad.cedar", "permit(principal, action, resource) when { resource.nonsense };");
+    assert_eq!(run(&["policy", "check", &good]), (Some(0), String::new(), String::new()));
+    let (status, _, warning) = run(&["policy", "check", &odd]);
+    assert!(status == Some(0) && warning.contains("odd.cedar"), "{warning}");
+    assert_eq!(run(&["policy", "check", "-q", &odd]), (Some(0), String::new(), String::new()));
+    for (options, colored) in [(&[][..], false), (&["--color", "always"], true), (&["--color", "never"], false)] {
+        let (status, _, words) = run(&[&["policy", "check", &bad], options].concat());
+        assert!(status == Some(3) && words.contains("nonsense") && words.contains("bad.cedar"), "{words}");
+        assert_eq!(words.contains('\u{1b}'), colored, "{words}");
+    }
+}
+
+#[test]
+fn nobody_listens_and_the_status_is_right_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text, status) in [("odd.cedar", NEVER, 0), ("bad.cedar", "permit(", 3), ("empty.cedar", "", 3)] {
+        let policy = file(dir.path(), name, text);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(leash(&["policy", "check", &policy]).stderr(writer).status().unwrap().code(), Some(status), "{name}");
+    }
+}
+
+#[test]
+fn no_policy_is_none_that_could_be_checked_or_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = dir.path().join("policies");
+    fs::create_dir(&directory).unwrap();
+    let (empty, directory) = (file(dir.path(), "empty.cedar", "// soon\n"), directory.to_str().unwrap());
+    for path in [&empty, directory] {
+        for arguments in [
+            &["policy", "check", path][..],
+            &["policy", "eval", "--policy", path],
+            &["policy", "explain", "--policy", path, "FileRead", "--file", "/x"],
+        ] {
+            let (status, out, words) = run(arguments);
+            assert!(
+                status == Some(3) && out.is_empty() && words.contains("there is no policy in") && words.contains(path),
+                "{words}"
+            );
+        }
+    }
+    let good = file(dir.path(), "good.cedar", PERMIT);
+    assert_eq!(run(&["policy", "check", &empty, &good]).0, Some(0));
+}
+
+/// Each variable that a session's policies may name, with the value that it would have.
+#[test]
+fn policies_name_the_variables_of_a_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().canonicalize().unwrap();
+    let names =
+        ["HOME", "WORKSPACE", "TMPDIR", "USER", "UID", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "DNS1", "DNS2"];
+    let asked: Vec<String> = names.iter().map(|name| format!("resource.path == \"/${{{name}}}\"")).collect();
+    let all =
+        file(&place, "all.cedar", &format!("permit(principal, action, resource is File) when {{ {} }};", asked.join(" || ")));
+    let (status, _, words) = run(&["policy", "check", &all]);
+    assert_eq!(status, Some(0), "{words}");
+    let home = file(&place, "home.cedar", "@id(\"h\") permit(principal, action, resource == File::\"${WORKSPACE}/a\");");
+    let explain = ["policy", "explain", "--policy", &home, "FileRead", "--file"];
+    let asked = |path: &Path, options: &[&str]| {
+        let words = [&explain[..], &[path.to_str().unwrap()], options].concat();
+        let output = leash(&words).current_dir(&place).env("TMPDIR", "/elsewhere").output().unwrap();
+        String::from_utf8(output.stdout).unwrap().contains("allow")
+    };
+    assert!(asked(&place.join("a"), &[]) && !asked(Path::new("/w/a"), &[]));
+    assert!(!asked(&place.join("a"), &["--var", "WORKSPACE=/w"]) && asked(Path::new("/w/a"), &["--var", "WORKSPACE=/w"]));
+    let (status, _, words) =
+        run(&["policy", "check", &file(&place, "unknown.cedar", "permit(principal, action, resource == File::\"${NOPE}\");")]);
+    assert!(status == Some(3) && words.contains("${NOPE}") && words.contains("${DNS1}"), "{words}");
+}
+
+#[test]
+fn requests_and_principals_are_objects() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = file(dir.path(), "p.cedar", PERMIT);
+    let eval = ["policy", "eval", "--policy", &policy];
+    let good = r#"{"action": "FileRead", "resource": {"type": "File", "path": "/x"}, "context": {"exe": "/bin/cat"}}"#;
+    let (status, out, words) = with_input(&eval, &format!("{good}\n\n"));
+    let answer = json!({"verdict": "allow", "policies": ["all"]});
+    assert_eq!((status, words.as_str()), (Some(0), ""));
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&out).unwrap(),
+        json!({"cedar": answer, "tables": answer, "agree": true})
+    );
+    for bad in [
+        r#"["FileRead", {"type": "File", "path": "/x"}, {"exe": "/bin/cat"}]"#,
+        r#"{"action": "FileRead", "resource": ["File", "/x"], "context": {"exe": "/bin/cat"}}"#,
+        r#"{"action": "FileRead", "resource": {"type": "File", "path": "/x"}, "context": ["/bin/cat"]}"#,
+        "7",
+    ] {
+        let (status, out, words) = with_input(&eval, bad);
+        assert!(status == Some(2) && out.is_empty() && words.contains("line 1") && words.contains("a JSON object"), "{words}");
+        assert!(!words.contains("struct") && !words.contains("Raw"), "{words}");
+    }
+    for (text, status) in [("{\"name\": \"codex\", \"teams\": [\"a\"]}", 0), ("[\"codex\"]", 2), ("\"codex\"", 2), ("", 2)] {
+        let principal = file(dir.path(), "principal.json", text);
+        let (got, _, words) = run(&["policy", "check", "--principal", &principal, &policy]);
+        assert_eq!(got, Some(status), "{text}: {words}");
+        assert!(!words.contains("struct"), "{words}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_log_is_said_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = file(dir.path(), "log.jsonl", "hello\n");
+    let (status, out, words) = run(&["log", "show", &log]);
+    assert_eq!((status, out.as_str(), words.matches("expected value").count()), (Some(1), "", 1), "{words}");
+    assert!(words.contains("line 1 is no log record"), "{words}");
+    let (status, _, words) = run(&["log", "show", "/no/such/log"]);
+    assert!(status == Some(1) && words.contains("/no/such/log"), "{words}");
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    for arguments in
+        [&["man", "nonsense"][..], &["nonsense"], &["run"], &["log"], &["completions", "nonsense"], &["policy", "check"]]
+    {
+        let (status, out, words) = run(arguments);
+        assert!(status == Some(2) && out.is_empty() && !words.is_empty(), "{arguments:?}: {status:?} {words}");
+    }
+    let (status, page, _) = run(&["man", "run"]);
+    assert!(status == Some(0) && page.contains(".TH"));
+}
