@@ -1,15 +1,17 @@
 //! The suites of the kernels: a machine for each suite on each kernel, some at a time. An emulated machine keeps about one
 //! processor busy, whatever it has.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Args;
 use super::suite::Suite;
+use super::supervised;
 use super::tally::Tally;
+use super::{Args, Backend};
 use crate::build;
 use crate::kernel::Series;
 use crate::vm::{self, Output};
@@ -22,27 +24,57 @@ const MOST_MACHINES: usize = 4;
 /// Suites of whole programs, which ask the kernel nothing that the others don't: where no kernel is named, they run on one.
 const OF_PROGRAMS: [&str; 3] = ["kernel_agents", "kernel_terminal", "kernel_work"];
 
-/// Whether a suite runs on a kernel where none is named. The supervised backend, which passes everything on this machine's own kernel,
-/// runs on the oldest.
-fn runs_by_default(suite: &Suite, supervised: bool, series: Series) -> bool {
-    if supervised {
-        return series == Series::V6_1;
-    }
-    series == Series::V6_12 || !OF_PROGRAMS.contains(&suite.name.as_str())
+/// A suite in a machine.
+#[derive(Clone, Copy)]
+enum Run<'a> {
+    BpfLsm(&'a Suite),
+    Supervised(supervised::Run<'a>),
 }
 
-/// Runs all suites on the kernels asked for, and `supervised` ones on that backend. The results are by kernel; a time is the sum of its
+impl Run<'_> {
+    fn suite(&self) -> &Suite {
+        match self {
+            Self::BpfLsm(suite) => suite,
+            Self::Supervised(run) => run.suite,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::BpfLsm(suite) => suite.name.clone(),
+            Self::Supervised(run) => format!("{} (supervised, {})", run.suite.name, run.way.words()),
+        }
+    }
+
+    /// Whether it runs where no backend is named.
+    fn is_usual(&self) -> bool {
+        match self {
+            Self::BpfLsm(_) => true,
+            Self::Supervised(run) => run.is_usual_in_machines(),
+        }
+    }
+
+    /// Whether it runs on a kernel where none is named. The supervised backend, which passes everything on this machine's own kernel, runs on
+    /// the oldest.
+    fn runs_by_default(&self, series: Series) -> bool {
+        match self {
+            Self::BpfLsm(suite) => series == Series::V6_12 || !OF_PROGRAMS.contains(&suite.name.as_str()),
+            Self::Supervised(_) => series == Series::V6_1,
+        }
+    }
+}
+
+/// Runs all `suites` on the kernels asked for, and the `supervised` ones on that backend. The results are by kernel; a time is the sum of its
 /// machines'.
 pub(super) fn run(args: &Args, suites: &[Suite], supervised: &[Suite]) -> Vec<(String, Tally)> {
     let kernels = args.kernels();
-    let all = suites.iter().map(|suite| (suite, false)).chain(supervised.iter().map(|suite| (suite, true)));
+    let bpf_lsm = suites.iter().map(Run::BpfLsm).filter(|_| args.backend != Some(Backend::Supervised));
+    let supervised = supervised::Run::all(supervised).map(Run::Supervised).filter(|_| args.backend != Some(Backend::BpfLsm));
+    let runs = bpf_lsm.chain(supervised).filter(|run| args.backend.is_some() || run.is_usual());
     // A suite takes about as long on each kernel, so this keeps the machines busy to the end.
-    let mut pairs: Vec<((&Suite, bool), usize)> =
-        all.flat_map(|suite| (0..kernels.len()).map(move |kernel| (suite, kernel))).collect();
+    let mut pairs: Vec<(Run<'_>, usize)> = runs.flat_map(|run| (0..kernels.len()).map(move |kernel| (run, kernel))).collect();
     if args.kernel.is_none() {
-        pairs.retain(|&((suite, supervised), kernel)| {
-            kernels.get(kernel).is_some_and(|&series| runs_by_default(suite, supervised, series))
-        });
+        pairs.retain(|(run, kernel)| kernels.get(*kernel).is_some_and(|&series| run.runs_by_default(series)));
     }
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let machines = args.jobs.map_or(processors.min(MOST_MACHINES), usize::from).min(pairs.len());
@@ -51,9 +83,9 @@ pub(super) fn run(args: &Args, suites: &[Suite], supervised: &[Suite]) -> Vec<(S
     thread::scope(|scope| {
         for _ in 0..machines {
             scope.spawn(|| {
-                while let Some(&((suite, supervised), kernel)) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(&(run, kernel)) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let Some(&series) = kernels.get(kernel) else { return };
-                    let tally = run_one(args, series, suite, supervised, machines == 1);
+                    let tally = run_one(args, series, run, machines == 1);
                     if let Some(total) = totals.lock().unwrap_or_else(PoisonError::into_inner).get_mut(kernel) {
                         total.add(&tally);
                     }
@@ -65,25 +97,40 @@ pub(super) fn run(args: &Args, suites: &[Suite], supervised: &[Suite]) -> Vec<(S
     kernels.iter().zip(totals).map(|(series, tally)| (format!("kernel {}", series.name()), tally)).collect()
 }
 
+/// The command line of a suite. One test at a time: they share the machine's one kernel. The test that is left out wasn't tried in these
+/// machines (docs/plan.md).
+fn in_machine(suite: &Suite, filter: Option<&str>) -> Vec<OsString> {
+    let mut words = vec![suite.program.clone().into()];
+    words.extend(filter.map(OsString::from));
+    words.extend(["--test-threads=1", "--skip", "a_cgroup_namespace_gets_the_supervised_backend"].map(OsString::from));
+    words
+}
+
+fn environment(suite: &Suite, series: Series) -> Vec<(String, String)> {
+    let pairs = [
+        ("CARGO_MANIFEST_DIR", suite.directory.display().to_string()),
+        ("LEASH_BIN", build::leash().display().to_string()),
+        ("LEASH_EXPECT_KERNEL", series.name().to_owned()),
+    ];
+    pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
+}
+
 /// One suite in a machine. Where others run beside it, its output comes in one piece at the end.
-fn run_one(args: &Args, series: Series, suite: &Suite, supervised: bool, alone: bool) -> Tally {
-    /// One test at a time: they share the machine's one kernel. The test that is left out wasn't tried in these machines (docs/plan.md).
-    const SCRIPT: &str = r#"cd "$1" && CARGO_MANIFEST_DIR=$1 exec "$2" --test-threads=1 \
-        --skip a_cgroup_namespace_gets_the_supervised_backend ${3:+"$3"}"#;
-    let name = if supervised { format!("{} (supervised)", suite.name) } else { suite.name.clone() };
+fn run_one(args: &Args, series: Series, run: Run<'_>, alone: bool) -> Tally {
+    const IN_PLACE: &str = r#"cd "$0" && exec "$@""#;
+    let (name, suite) = (run.name(), run.suite());
     let title = format!("kernel {}: {name}", series.name());
     println!("\n=== {title}{}", if alone { "" } else { " begins" });
     let start = Instant::now();
     let text = Arc::new(Mutex::new(Vec::new()));
-    let words = ["/bin/sh", "-c", SCRIPT, "suite"].map(Into::into);
-    let paths = [suite.directory.clone().into(), suite.program.clone().into(), args.filter.clone().unwrap_or_default().into()];
-    let mut env = vec![
-        ("LEASH_BIN".to_owned(), build::leash().display().to_string()),
-        ("LEASH_EXPECT_KERNEL".to_owned(), series.name().to_owned()),
-    ];
-    if supervised {
-        env.push(("LEASH_BACKEND".to_owned(), "supervised".to_owned()));
-    }
+    let filter = args.filter.as_deref();
+    let (words, env) = match run {
+        Run::BpfLsm(suite) => (in_machine(suite, filter), environment(suite, series)),
+        Run::Supervised(run) => (run.command(true, filter), run.environment(series.name())),
+    };
+    let mut command = ["/bin/sh", "-c", IN_PLACE].map(OsString::from).to_vec();
+    command.push(suite.directory.clone().into());
+    command.extend(words);
     let job = vm::Job {
         series,
         mem_mib: args.mem,
@@ -93,7 +140,7 @@ fn run_one(args: &Args, series: Series, suite: &Suite, supervised: bool, alone: 
         env,
         show_console: false,
         output: if alone { Output::Copied(Arc::clone(&text)) } else { Output::Kept(Arc::clone(&text)) },
-        command: words.into_iter().chain(paths).collect(),
+        command,
     };
     let outcome = vm::execute(&job);
     let text = String::from_utf8_lossy(&text.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();

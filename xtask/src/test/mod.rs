@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Leave out the tests that need no kernel of their own
     #[arg(long)]
     kernel_only: bool,
+    /// Which backend's suites run on the kernels [default: bpf-lsm's, and two of supervised's as root on 6.1]
+    #[arg(long, value_enum)]
+    backend: Option<Backend>,
     /// Only the kernel suites whose names contain this
     #[arg(long, value_name = "TEXT", default_value = "")]
     suite: String,
@@ -44,6 +47,12 @@ impl Args {
     fn kernels(&self) -> &[Series] {
         self.kernel.as_ref().map_or(&Series::ALL, |kernels| &kernels.0)
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Backend {
+    BpfLsm,
+    Supervised,
 }
 
 #[derive(Clone, Debug)]
@@ -69,8 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let (supervised, suites): (Vec<Suite>, Vec<Suite>) = suites.into_iter().partition(Suite::is_supervised);
     let (mut in_machines, here): (Vec<Suite>, Vec<Suite>) = suites.into_iter().partition(Suite::needs_kernel);
     let twice = in_machines.iter().chain(&supervised).filter(|suite| suite.is_for_supervised()).cloned().collect::<Vec<_>>();
-    let mut supervised_in_machines: Vec<Suite> =
-        twice.iter().filter(|suite| supervised::is_for_machines(suite)).cloned().collect();
+    let mut supervised_in_machines = twice.clone();
     for suites in [&mut in_machines, &mut supervised_in_machines] {
         suites.retain(|suite| suite.name.contains(&args.suite));
         if let Some(filter) = &args.filter {

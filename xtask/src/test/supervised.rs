@@ -1,6 +1,7 @@
-//! The suites on the supervised backend, on this machine's own kernel: as root, as an ordinary user, and as one who may have no user namespace;
-//! in mount, network (and pid) namespaces of their own, so that nothing of the machine is touched.
+//! The suites on the supervised backend: as root, as an ordinary user, and as one who may have no user namespace; in mount, network (and
+//! pid) namespaces of their own, so that nothing of the machine is touched. They run on this machine's own kernel, and in the machines.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -12,7 +13,7 @@ use super::suite::Suite;
 use super::tally::Tally;
 use crate::{build, paths, process};
 
-/// Tests that speak of the throw-away machines, by suite: their root is an overlay, they have loop devices and every kind of IPv6
+/// Tests that only the throw-away machines pass, by suite: their root is an overlay, they have loop devices and every kind of IPv6
 /// route, `doctor` finds BPF LSM in them, and their process 1 lets its namespaces be opened.
 const OF_MACHINES: [(&str, &str); 8] = [
     ("kernel_hooks", "extended_attributes"),
@@ -25,13 +26,11 @@ const OF_MACHINES: [(&str, &str); 8] = [
     ("kernel_run", "doctor_finds_what_these_machines_have"),
 ];
 
-/// The suites that root's sessions must pass in the machines, too, where an emulated processor makes each call dear.
-const IN_MACHINES: [&str; 2] = ["kernel_backends", "kernel_sessions"];
+/// Tests that don't hold in the machines: what their root's processes are in, no namespace of cgroups can be made in.
+const NOT_IN_MACHINES: [(&str, &str); 1] = [("kernel_run", "a_cgroup_namespace_gets_the_supervised_backend")];
 
-/// See [`IN_MACHINES`].
-pub(super) fn is_for_machines(suite: &Suite) -> bool {
-    IN_MACHINES.contains(&suite.name.as_str())
-}
+/// What root's sessions must pass in the machines, too, where nothing else is asked for: an emulated processor makes each call dear.
+const IN_MACHINES: [&str; 2] = ["kernel_backends", "kernel_sessions"];
 
 /// The suites that an ordinary user's sessions must pass, too.
 const OF_USERS: [&str; 12] = [
@@ -110,7 +109,7 @@ exec chroot /srv/root sh -ec 'cd "$0"; exec "$@"' "$PWD" "$@"
 
 /// Who the suites act as.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     Root,
     User,
     /// An ordinary user without user namespaces.
@@ -120,7 +119,8 @@ enum Way {
 impl Way {
     const ALL: [Self; 3] = [Self::Root, Self::User, Self::Bare];
 
-    fn words(self) -> &'static str {
+    /// For people.
+    pub(super) fn words(self) -> &'static str {
         match self {
             Self::Root => "as root",
             Self::User => "as an ordinary user",
@@ -136,11 +136,71 @@ impl Way {
         }
     }
 
-    fn leaves_out(self) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    fn leaves_out(self, in_machine: bool) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+        let of_place: &[_] = if in_machine { &NOT_IN_MACHINES } else { &OF_MACHINES };
         let of_root = OF_ROOT.iter().filter(move |_| self != Self::Root);
-        OF_MACHINES.iter().chain(of_root).chain(OF_CONTAINERS.iter().filter(move |_| self == Self::Bare))
+        of_place.iter().chain(of_root).chain(OF_CONTAINERS.iter().filter(move |_| self == Self::Bare))
     }
 }
+
+/// A suite in one of the ways that are its.
+#[derive(Clone, Copy)]
+pub(super) struct Run<'a> {
+    pub(super) suite: &'a Suite,
+    pub(super) way: Way,
+}
+
+impl<'a> Run<'a> {
+    /// All that there are.
+    pub(super) fn all(suites: &'a [Suite]) -> impl Iterator<Item = Self> {
+        let suites_of = move |way: Way| suites.iter().filter(move |suite| way.runs(&suite.name));
+        Way::ALL.into_iter().flat_map(move |way| suites_of(way).map(move |suite| Self { suite, way }))
+    }
+
+    /// Whether it runs in the machines where nothing else is asked for.
+    pub(super) fn is_usual_in_machines(&self) -> bool {
+        self.way == Way::Root && IN_MACHINES.contains(&self.suite.name.as_str())
+    }
+
+    /// Its command line, which reads [`Run::environment`].
+    pub(super) fn command(&self, in_machine: bool, filter: Option<&str>) -> Vec<OsString> {
+        let mut words = ["unshare", "--mount", "--net", "--propagation", "private"].to_vec();
+        match self.way {
+            Way::Bare => {
+                words.extend(["--pid", "--fork", "--kill-child", "sh", "-ec", GROUND, "sh", "sh", "-ec", BARE_GROUND, "sh"]);
+            }
+            Way::Root | Way::User => words.extend(["sh", "-ec", GROUND, "sh"]),
+        }
+        let mut words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
+        words.push(self.suite.program.clone().into());
+        words.extend(filter.map(OsString::from));
+        words.push("--test-threads=1".into());
+        for (_, test) in self.way.leaves_out(in_machine).filter(|(name, _)| *name == self.suite.name) {
+            words.extend(["--skip", test].map(OsString::from));
+        }
+        words
+    }
+
+    /// `kernel`: major and minor number of the kernel that it runs on.
+    pub(super) fn environment(&self, kernel: &str) -> Vec<(String, String)> {
+        let text = |path: &Path| path.display().to_string();
+        let mut pairs = vec![
+            ("CARGO_MANIFEST_DIR", text(&self.suite.directory)),
+            ("LEASH_BIN", text(&build::leash())),
+            ("LEASH_BACKEND", "supervised".to_owned()),
+            ("LEASH_EXPECT_KERNEL", kernel.to_owned()),
+            ("LEASH_AGENTS_DIR", text(&paths::target().join("agents"))),
+        ];
+        if self.way != Way::Root {
+            pairs.push(("LEASH_AS", USER.to_owned()));
+        }
+        if self.way == Way::Bare {
+            pairs.push(("LEASH_BARE", "1".to_owned()));
+        }
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
 /// Where the suites mount a file system of their own.
 const MOUNT_POINT: &str = "/w";
 
@@ -155,30 +215,13 @@ pub(super) fn run(suites: &[Suite]) -> Result<Tally> {
     let (major, minor) = numbers.next().zip(numbers.next()).context("the kernel's release has no two numbers")?;
     let made = !Path::new(MOUNT_POINT).exists();
     let mut tally = Tally::default();
-    let runs = Way::ALL
-        .into_iter()
-        .flat_map(|way| suites.iter().filter(move |suite| way.runs(&suite.name)).map(move |suite| (way, suite)));
-    for (way, suite) in runs {
-        println!("\n=== {} (supervised, {})", suite.name, way.words());
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--net", "--propagation", "private"]);
-        if way == Way::Bare {
-            command.args(["--pid", "--fork", "--kill-child", "sh", "-ec", GROUND, "sh", "sh", "-ec", BARE_GROUND, "sh"]);
-            command.env("LEASH_BARE", "1");
-        } else {
-            command.args(["sh", "-ec", GROUND, "sh"]);
-        }
-        command.arg(&suite.program).arg("--test-threads=1");
-        for (_, test) in way.leaves_out().filter(|(name, _)| *name == suite.name) {
-            command.args(["--skip", test]);
-        }
-        if way != Way::Root {
-            command.env("LEASH_AS", USER);
-        }
-        command.current_dir(&suite.directory).env("CARGO_MANIFEST_DIR", &suite.directory).env("LEASH_BIN", build::leash());
-        command.env("LEASH_BACKEND", "supervised").env("LEASH_EXPECT_KERNEL", format!("{major}.{minor}"));
-        command.env("LEASH_AGENTS_DIR", paths::target().join("agents"));
-        tally.add(&run_and_tally(&mut command, &suite.name)?);
+    for run in Run::all(suites) {
+        println!("\n=== {} (supervised, {})", run.suite.name, run.way.words());
+        let words = run.command(false, None);
+        let [program, arguments @ ..] = words.as_slice() else { continue };
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&run.suite.directory).envs(run.environment(&format!("{major}.{minor}")));
+        tally.add(&run_and_tally(&mut command, &run.suite.name)?);
     }
     if made && Path::new(MOUNT_POINT).exists() {
         std::fs::remove_dir(MOUNT_POINT).with_context(|| format!("removing `{MOUNT_POINT}`"))?;
