@@ -35,9 +35,11 @@ struct Counts {
 fn never_wins(script: &str, times: u64) -> (Run, Counts) {
     /// Without Leash it ends when it wins, which takes a few or thousands of tries.
     const MOST: u64 = 1_000_000;
-    let ungoverned = ground::ungoverned(&[Attempt::new("swap", format!("{script} {MOST}"))]);
+    // As many as are asked for take their time.
+    let attempt = |times: u64| Attempt { seconds: 800, ..Attempt::new("swap", format!("{script} {times}")) };
+    let ungoverned = ground::ungoverned(&[attempt(MOST)]);
     assert!(ungoverned[0].ok, "{ungoverned:?}");
-    let (run, outcomes) = Plan::new(POLICY).perform(&[Attempt::new("swap", format!("{script} {times}"))], false);
+    let (run, outcomes) = Plan::new(POLICY).perform(&[attempt(times)], false);
     let counts: Counts = serde_json::from_str(&outcomes[0].data).unwrap_or_else(|error| panic!("{error}: {outcomes:?}"));
     assert_eq!((counts.won, counts.other), (0, 0), "{counts:?}\n{}", run.denials_text());
     assert_eq!(counts.allowed + counts.denied, times);

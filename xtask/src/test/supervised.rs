@@ -47,12 +47,16 @@ const OF_USERS: [&str; 12] = [
     "kernel_work",
     "supervised_backend",
 ];
-/// What an ordinary user doesn't have: other users, cgroups, and the tools below root's home directory.
-const OF_ROOT: [(&str, &str); 6] = [
+/// What an ordinary user doesn't have: other users, cgroups, the tools below root's home directory, and what can't be tried without Leash.
+const OF_ROOT: [(&str, &str); 10] = [
     ("kernel_config", "a_configuration_file_gives_its_owner_no_more_than_they_have"),
     ("kernel_run", "a_cgroup_namespace_gets_the_supervised_backend"),
     ("kernel_run", "another_user_can_be_named"),
     ("kernel_run", "doctor_says_no_where_root_lacks_what_a_session_takes"),
+    ("kernel_hooks", "sockets"),
+    ("kernel_redteam", "an_overlay_is_asked_by_its_own_names"),
+    ("kernel_redteam", "routes_lead_nowhere"),
+    ("kernel_redteam", "the_container_keeps_what_paths_mean"),
     ("kernel_sessions", "a_child_cgroup_made_later_is_inside"),
     ("kernel_work", "rust_crate_offline"),
 ];
@@ -164,13 +168,16 @@ impl<'a> Run<'a> {
 
     /// Its command line, which reads [`Run::environment`].
     pub(super) fn command(&self, in_machine: bool, filter: Option<&str>) -> Vec<OsString> {
-        let mut words = ["unshare", "--mount", "--net", "--propagation", "private"].to_vec();
-        match self.way {
+        const APART: [&str; 5] = ["unshare", "--mount", "--net", "--propagation", "private"];
+        const GROUNDED: [&str; 4] = ["sh", "-ec", GROUND, "sh"];
+        let words = match self.way {
+            // Nothing in a machine has to be spared, and root reaches everything.
+            Way::Root if in_machine => Vec::new(),
+            Way::Root | Way::User => [&APART[..], &GROUNDED].concat(),
             Way::Bare => {
-                words.extend(["--pid", "--fork", "--kill-child", "sh", "-ec", GROUND, "sh", "sh", "-ec", BARE_GROUND, "sh"]);
+                [&APART[..], &["--pid", "--fork", "--kill-child"], &GROUNDED, &["sh", "-ec", BARE_GROUND, "sh"]].concat()
             }
-            Way::Root | Way::User => words.extend(["sh", "-ec", GROUND, "sh"]),
-        }
+        };
         let mut words: Vec<OsString> = words.into_iter().map(OsString::from).collect();
         words.push(self.suite.program.clone().into());
         words.extend(filter.map(OsString::from));
@@ -196,6 +203,9 @@ impl<'a> Run<'a> {
         }
         if self.way == Way::Bare {
             pairs.push(("LEASH_BARE", "1".to_owned()));
+        }
+        if let Ok(swaps) = std::env::var("LEASH_SWAPS") {
+            pairs.push(("LEASH_SWAPS", swaps));
         }
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
