@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use governed::ground::{Dialogue, Ground, PERMIT_ALL, eventually, text};
 use governed::{Log, leash, names_policy};
@@ -150,20 +150,20 @@ fn a_directory_that_is_gone_is_no_obstacle() {
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "shown\n"), "{}", text(&output.stderr));
 }
 
-/// The kernel's programs find a session by its depth, which a container with a cgroup namespace of its own doesn't know.
-#[test]
-fn a_cgroup_namespace_gets_the_supervised_backend() {
-    const INSIDE: &str = "mount=$(awk '$3 == \"cgroup2\" { print $2; exit }' /proc/mounts)\n\
-        mkdir -p $mount/leash-container\n\
-        echo $$ > $mount/leash-container/cgroup.procs\n\
-        exec unshare --cgroup --mount sh -ec 'umount -l \"$0\"; mount -t cgroup2 none \"$0\"; exec \"$@\"' $mount \"$@\"";
+/// Where `place` puts what it runs, the kernel's programs can't decide, for one of these reasons: the supervisor does, and nothing starts that
+/// insists on the programs.
+fn gets_the_supervised_backend(place: &str, reasons: &[&str]) {
     let ground = Ground::new("");
     fs::write(ground.policy(), ground.forbid_secret()).unwrap();
     let inside = |arguments: &[&str]| {
         let _ = fs::remove_file(ground.path("log.jsonl"));
         let mut command = Command::new("sh");
-        command.args(["-ec", INSIDE, "sh"]).arg(leash()).args(arguments);
+        command.args(["-ec", place, "sh"]).arg(leash()).args(arguments);
         command.env_remove("LEASH_BACKEND").stdin(Stdio::null()).output().unwrap()
+    };
+    let says_why = |output: &Output| {
+        let words = text(&output.stderr);
+        assert!(reasons.iter().any(|reason| words.contains(reason)), "{words}");
     };
     let (policy, log, workspace) = (ground.policy(), ground.path("log.jsonl"), ground.workspace());
     let [policy, log, workspace] = [&policy, &log, &workspace].map(|path| path.to_str().unwrap());
@@ -172,20 +172,41 @@ fn a_cgroup_namespace_gets_the_supervised_backend() {
     let output = inside(&[&session[..], &command].concat());
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), "shown\n"), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("backend supervised, because"), "{}", text(&output.stderr));
+    says_why(&output);
     assert_eq!(ground.log().only("session_start")["backend"], "supervised");
     assert_eq!(ground.log().denials().len(), 1, "{}", ground.log().denials_text());
     for option in [["--require", "bpf-lsm"], ["--backend", "bpf-lsm"]] {
         let output = inside(&[&session[..], &option, &command].concat());
         assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(125), ""));
-        assert!(text(&output.stderr).contains("--cgroupns=host"), "{}", text(&output.stderr));
+        says_why(&output);
     }
     let output = inside(&["doctor", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&report["ok"], &report["backend"]), (&Value::from(true), &Value::from("supervised")), "{report}");
+}
+
+/// The kernel's programs find a session by its depth, which a container with a cgroup namespace of its own doesn't know.
+#[test]
+fn a_cgroup_namespace_gets_the_supervised_backend() {
+    const INSIDE: &str = "mount=$(awk '$3 == \"cgroup2\" { print $2; exit }' /proc/mounts)\n\
+        mkdir -p $mount/leash-container\n\
+        echo $$ > $mount/leash-container/cgroup.procs\n\
+        exec unshare --cgroup --mount sh -ec 'umount -l \"$0\"; mount -t cgroup2 none \"$0\"; exec \"$@\"' $mount \"$@\"";
+    gets_the_supervised_backend(INSIDE, &["--cgroupns=host"]);
     let mounts = fs::read_to_string("/proc/mounts").unwrap();
     let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|fields| fields[2] == "cgroup2").unwrap()[1];
     let container = Path::new(mount).join("leash-container");
     eventually("the cgroup is empty", || fs::remove_dir(&container).is_ok());
+}
+
+/// A kernel that has BPF LSM and doesn't use it takes programs, attaches them, and never asks them.
+#[test]
+fn an_lsm_list_without_bpf_gets_the_supervised_backend() {
+    const INSIDE: &str = "exec unshare --mount sh -ec 'mount -t tmpfs none /sys/kernel/security\n\
+        echo lockdown,capability,landlock > /sys/kernel/security/lsm\n\
+        exec \"$0\" \"$@\"' \"$@\"";
+    // The second is said of kernels that take no such program in the first place.
+    gets_the_supervised_backend(INSIDE, &["`bpf` isn't among this kernel's LSMs", "the kernel refuses all BPF LSM programs"]);
 }
 
 #[test]

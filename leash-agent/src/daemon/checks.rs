@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::Uid;
 
-use crate::enforce::{Engine, network_available, supervised};
+use crate::enforce::{Engine, lsm, network_available, supervised};
 use crate::sandbox::{NAMESPACE_REMEDY, cgroup, floor, possible_without_container, rootless};
 
 use super::bare;
@@ -177,20 +177,19 @@ fn type_information() -> Check {
 }
 
 fn lsm_list() -> Check {
-    let path = "/sys/kernel/security/lsm";
-    match fs::read_to_string(path) {
-        Ok(list) => lsm_check(list.trim()),
+    match lsm::list() {
+        Ok(list) => lsm_check(&list),
         Err(error) => Check::new(
             "LSM list",
             false,
-            format!("{path}: {error}"),
+            format!("{}: {error}", lsm::LIST),
             "mount securityfs: mount -t securityfs securityfs /sys/kernel/security (as root)",
         ),
     }
 }
 
 fn lsm_check(list: &str) -> Check {
-    let ok = list.split(',').any(|name| name == "bpf");
+    let ok = lsm::has_bpf(list);
     let remedy = format!(
         "boot with `lsm={list},bpf` on the kernel's command line (on Debian and Ubuntu: GRUB_CMDLINE_LINUX in /etc/default/grub, \
          then update-grub), in a kernel built with CONFIG_BPF_LSM=y"
@@ -284,10 +283,10 @@ mod tests {
     }
 
     #[test]
-    fn the_lsm_list_is_read_by_name() {
+    fn an_lsm_list_without_bpf_has_a_remedy() {
         assert!(lsm_check("lockdown,capability,bpf").ok);
-        let missing = lsm_check("lockdown,capability,notbpf");
-        assert!(!missing.ok && missing.remedy.unwrap().contains("lsm=lockdown,capability,notbpf,bpf"));
+        let missing = lsm_check("lockdown,capability");
+        assert!(!missing.ok && missing.remedy.unwrap().contains("lsm=lockdown,capability,bpf"));
     }
 
     #[test]

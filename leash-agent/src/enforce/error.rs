@@ -24,6 +24,9 @@ pub enum EnforceError {
         /// Why.
         source: io::Error,
     },
+    /// The kernel would take programs on LSM hooks, and not ask them.
+    #[error("`bpf` isn't among this kernel's LSMs (`{0}`), so its programs would be attached and never asked")]
+    NotListed(String),
     /// The supervisor can't do its work.
     #[error("the supervisor couldn't {action}: {source}")]
     Supervise {

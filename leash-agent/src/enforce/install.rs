@@ -17,7 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::btf::Btf;
 use super::error::{EnforceError, Result};
-use super::{layout, sys};
+use super::{layout, lsm, sys};
 
 /// The eBPF object, aligned as its parser wants it.
 pub(super) static OBJECT: &[u8] =
@@ -109,6 +109,7 @@ pub(super) fn directory() -> PathBuf {
 
 /// Joins what is installed, or installs it.
 pub(super) fn join(_lock: &Lock) -> Result<Maps> {
+    lsm::must_have_bpf()?;
     let directory = directory();
     if !directory.is_dir() {
         install(&directory)?;

@@ -12,6 +12,7 @@ mod event;
 mod guard;
 mod install;
 mod layout;
+pub mod lsm;
 mod network;
 mod owner;
 mod ring;

@@ -48,9 +48,10 @@ const OF_USERS: [&str; 12] = [
     "supervised_backend",
 ];
 /// What an ordinary user doesn't have: other users, cgroups, the tools below root's home directory, and what can't be tried without Leash.
-const OF_ROOT: [(&str, &str); 10] = [
+const OF_ROOT: [(&str, &str); 11] = [
     ("kernel_config", "a_configuration_file_gives_its_owner_no_more_than_they_have"),
     ("kernel_run", "a_cgroup_namespace_gets_the_supervised_backend"),
+    ("kernel_run", "an_lsm_list_without_bpf_gets_the_supervised_backend"),
     ("kernel_run", "another_user_can_be_named"),
     ("kernel_run", "doctor_says_no_where_root_lacks_what_a_session_takes"),
     ("kernel_hooks", "sockets"),
