@@ -28,11 +28,16 @@ pub fn compile(sources: &[Source], variables: &Variables, principal: &Principal)
     let (text_atoms, exe_atoms) = (atoms.text.into_values(), atoms.exe.into_values());
     let (ip_atoms, port_atoms) = (atoms.ip.into_values(), atoms.port.into_values());
     let blame = Blame { sources: &sources, policies: &policies, seen: &seen };
-    let (exact, exe) = std::thread::scope(|scope| {
-        let exe = scope.spawn(|| automaton(&exe_atoms, &Alike::none(exe_atoms.len()), false, text::MAX_STATES));
-        let exact = automaton(&text_atoms, &Alike::none(text_atoms.len()), true, EXACT_STATES);
-        (exact, exe.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
+    let exe = || automaton(&exe_atoms, &Alike::none(exe_atoms.len()), false, text::MAX_STATES);
+    let exact = || automaton(&text_atoms, &Alike::none(text_atoms.len()), true, EXACT_STATES);
+    let (exact, exe) = if exe_atoms.len() < WORTH_A_THREAD {
+        (exact(), exe())
+    } else {
+        std::thread::scope(|scope| {
+            let exe = scope.spawn(exe);
+            (exact(), exe.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
+    };
     let exe = exe.map_err(|fault| blame.automaton(fault, "programs", |seen| &seen.exe))?;
     if exe.classes.len() > MAX_EXE_CLASSES {
         let message =
@@ -84,6 +89,9 @@ pub fn compile(sources: &[Source], variables: &Variables, principal: &Principal)
     Compiled::new(Parts { image, reasons, references, policies, principal, stats, slots: alike.slots, warnings })
         .map_err(Into::into)
 }
+
+/// The automaton of fewer atoms than this is made before a thread has begun.
+const WORTH_A_THREAD: usize = 4;
 
 /// States for which exact sets of determining policies are worth their room, where policies could share theirs.
 const EXACT_STATES: usize = 1 << 18;

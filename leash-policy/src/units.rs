@@ -31,6 +31,8 @@ pub(crate) const EXE: usize = 3;
 const MAX_COMBINATIONS: usize = 1 << 14;
 /// Units in which one class may hold an atom, over all classes.
 const MAX_TOUCHES: usize = 20_000_000;
+/// Fewer questions than this are answered before threads have begun.
+const WORTH_THREADS: usize = 256;
 /// An atom that holds in more classes than this is looked at last, see [`keys`].
 const COMMON: usize = 64;
 
@@ -405,11 +407,13 @@ impl Evaluation<'_> {
     fn run(&self, units: &mut Vec<Unit>, faults: &mut Vec<Diagnostic>) -> Result<(), Diagnostic> {
         let mut resources: FastMap<Witness, EntityUIDEntry> = FastMap::default();
         let mut entities = Vec::new();
+        let mut questions = 0_usize;
         for unit in units.iter() {
             let combinations: usize = unit.sights.iter().map(|sight| sight.witnesses.len()).product();
             if combinations > MAX_COMBINATIONS {
                 return Err(too_many(self.sources, self.policies.get(unit.policy as usize)));
             }
+            questions = questions.saturating_add(combinations);
             for [place, protocol, port, exe] in combine(unit) {
                 if let (Some(witness), 0) = (witness(unit, [place, protocol, port]), exe)
                     && !resources.contains_key(&witness)
@@ -421,9 +425,10 @@ impl Evaluation<'_> {
             }
         }
         let entities = self.world.with_resources(entities)?;
-        let tables = parallel(units, |unit| {
+        let table = |unit: &Unit| {
             combine(unit).map(|keys| self.one(unit, keys, &entities, &resources)).collect::<Result<Vec<bool>, Diagnostic>>()
-        });
+        };
+        let tables = if questions < WORTH_THREADS { units.iter().map(table).collect() } else { parallel(units, table) };
         let mut kept = Vec::with_capacity(units.len());
         let mut touches = 0;
         let mut evaluated = Vec::with_capacity(units.len());

@@ -5,7 +5,7 @@
 //! another one to Landlock. Elsewhere it goes down until it is worth no more. Whatever it doesn't know, it grants: the supervisor
 //! decides in any case.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ impl Floor {
     /// That of a compiled policy. `changeable`: whether the session can change what is in a directory of the host.
     pub fn new(image: &[u64], mode: Mode, changeable: &dyn Fn(&Path) -> bool) -> Result<Self> {
         let policy = Policy::new(image, mode, 0)?;
-        let mut search = Search { policy: &policy, changeable, listed: 0, found: Vec::new() };
+        let mut search = Search { policy: &policy, changeable, listed: 0, found: Vec::new(), permits: HashMap::new() };
         if mode == Mode::Record {
             search.found.push("/".into());
         } else {
@@ -57,6 +57,8 @@ struct Search<'a> {
     changeable: &'a dyn Fn(&Path) -> bool,
     listed: usize,
     found: Vec<PathBuf>,
+    /// What is known of rows. There are few, and many states have the same.
+    permits: HashMap<u32, bool>,
 }
 
 /// What the policy says of the names below a directory.
@@ -106,22 +108,24 @@ impl Search<'_> {
     }
 
     /// Whether a program with this path can be started.
-    fn can(&self, path: &Path) -> bool {
+    fn can(&mut self, path: &Path) -> bool {
         let row = self.policy.row(path.as_os_str().as_encoded_bytes());
         row.is_ok_and(|row| self.permits(row).unwrap_or(true))
     }
 
     /// `None`: too much to look at.
-    fn below(&self, path: &Path) -> Option<Below> {
+    fn below(&mut self, path: &Path) -> Option<Below> {
         let path = path.to_str()?.trim_end_matches('/');
         let start = self.policy.name(format!("{path}/").as_bytes()).ok()?;
         let mut known = HashSet::new();
         let mut waiting = vec![start];
         let mut below = Below { some: false, all: true };
         while let Some(state) = waiting.pop() {
+            // Most bytes lead where the one before does.
+            let mut before = None;
             for byte in 1..=u8::MAX {
                 let next = state.peek(byte);
-                if !known.insert(next & INDEX_MASK) {
+                if before.replace(next) == Some(next) || !known.insert(next & INDEX_MASK) {
                     continue;
                 }
                 let cursor = Cursor::enter(self.policy, next).ok()?;
@@ -143,9 +147,14 @@ impl Search<'_> {
     }
 
     /// Whether any program may start what has this row.
-    fn permits(&self, row: u32) -> std::result::Result<bool, Corrupt> {
+    fn permits(&mut self, row: u32) -> std::result::Result<bool, Corrupt> {
+        if let Some(&known) = self.permits.get(&row) {
+            return Ok(known);
+        }
         let next = Cursor::enter(self.policy, row)?.peek(Kind::ProcessExec as u8 + 1);
-        self.any(next, 2)
+        let permits = self.any(next, 2)?;
+        self.permits.insert(row, permits);
+        Ok(permits)
     }
 
     /// Whether a decision that is `levels` symbols away allows.
