@@ -59,14 +59,17 @@ pub(super) fn assemble(plan: &Plan) -> Result<PathBuf, SandboxError> {
 }
 
 /// libcontainer handles cgroup v2 only where it is mounted at `/sys/fs/cgroup`. On a hybrid machine it is one directory below,
-/// so in this namespace we mount it where it is looked for.
+/// so in this namespace we move it to where it is looked for: to mount it anew would wait for the whole machine.
 fn present_unified_cgroups(mounted_at: &Path) -> Result<(), SandboxError> {
     if mounted_at == Path::new(CGROUP_ROOT) {
         return Ok(());
     }
+    let failed = |errno: Errno| SandboxError::path("mount cgroup v2 at", CGROUP_ROOT)(errno.into());
+    let tree = clone_tree(mounted_at)?;
+    let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    set_attributes(&tree, &Attributes { set, recursive: true }).map_err(failed)?;
     detach_all(Path::new(CGROUP_ROOT))?;
-    mount(Some("cgroup2"), CGROUP_ROOT, Some("cgroup2"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, None::<&str>)
-        .map_err(|errno| SandboxError::path("mount cgroup v2 at", CGROUP_ROOT)(errno.into()))
+    attach(&tree, &open_beneath(None, Path::new(CGROUP_ROOT)).map_err(failed)?).map_err(failed)
 }
 
 /// For an ordinary user: a view of the hierarchy in which libcontainer finds that it may make no cgroup, wherever the host has its own.
