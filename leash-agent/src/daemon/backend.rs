@@ -4,11 +4,13 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
+
 use super::policies::Ready;
-use super::{BackendChoice, Notices, Required, RunError, convert};
+use super::{BackendChoice, ModeChoice, Notices, Required, RunError, RunRequest, convert};
 use crate::audit::record::Mode;
 use crate::enforce::supervised::{self, BoundsSpec, Floor, Supervised, SupervisedSpec, User};
-use crate::enforce::{EnforceError, Engine, Guard, NetworkFloor, SessionSpec, sees_the_whole_tree};
+use crate::enforce::{EnforceError, Engine, Guard, NetworkFloor, NetworkPrograms, SessionSpec, sees_the_whole_tree};
 use crate::sandbox::floor;
 use crate::sandbox::plan::Identity;
 
@@ -30,13 +32,34 @@ pub(super) struct Governed<'a> {
     pub(super) bounds: Option<BoundsSpec>,
 }
 
-/// The kernel's own answer beneath the supervisor, in the making while the container is.
+/// What the kernel's own answer beneath the supervisor is made of.
+pub(super) type Loading = JoinHandle<Result<NetworkPrograms, EnforceError>>;
+/// That answer, in the making while the container is.
 type Laying = JoinHandle<Result<NetworkFloor, EnforceError>>;
 
 /// A backend that waits for its session's container.
 pub(super) enum Arming<'a> {
     BpfLsm(&'a Engine),
     Supervised(UnixStream, Option<Laying>),
+}
+
+/// Begins to load the programs of [`Backend::Supervised`] where it is certain already that it will be the backend: that takes as long as
+/// compiling a policy.
+pub(super) fn load_early(request: &RunRequest, root: bool) -> Option<Loading> {
+    let wanted = root && request.mode == ModeChoice::Enforce && request.require != Some(Required::BpfLsm);
+    let certain = || match request.backend {
+        BackendChoice::Supervised => true,
+        BackendChoice::Auto => Engine::refusal().is_some(),
+        BackendChoice::BpfLsm => false,
+    };
+    if !wanted || !sees_the_whole_tree() || !certain() {
+        return None;
+    }
+    // Signals are the main thread's, which hasn't taken them over yet.
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).ok()?;
+    let loading = thread::spawn(NetworkPrograms::load);
+    before.thread_set_mask().ok()?;
+    Some(loading)
 }
 
 impl Backend {
@@ -103,12 +126,13 @@ impl Backend {
     }
 
     /// Makes ready for one session; what its container must be given. Where there is something to enforce and a cgroup to do it in, the
-    /// kernel is to deny, too, what the supervisor will decide on.
+    /// kernel is to deny, too, what the supervisor will decide on. `early`: what [`load_early`] began.
     pub(super) fn arm(
         &self,
         cgroup: Option<&Path>,
         mode: Mode,
         ready: &Ready,
+        early: Option<Loading>,
     ) -> Result<(Arming<'_>, Option<UnixStream>), RunError> {
         match self {
             Self::BpfLsm(engine) => Ok((Arming::BpfLsm(engine), None)),
@@ -117,7 +141,10 @@ impl Backend {
                 let laying = cgroup.filter(|_| mode == Mode::Enforce).map(|cgroup| {
                     let (cgroup, image) = (cgroup.to_owned(), ready.compiled.image().to_owned());
                     let generation = ready.set.generation;
-                    thread::spawn(move || NetworkFloor::lay(&cgroup, &image, convert::kernel_mode(mode), generation))
+                    thread::spawn(move || {
+                        let programs = early.map_or_else(NetworkPrograms::load, join)?;
+                        NetworkFloor::lay(programs, &cgroup, &image, convert::kernel_mode(mode), generation)
+                    })
                 });
                 Ok((Arming::Supervised(ours, laying), Some(theirs)))
             }
@@ -125,12 +152,16 @@ impl Backend {
     }
 }
 
+fn join<T>(thread: JoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 impl Arming<'_> {
     /// Waits for what the kernel is to answer beneath the supervisor. Says what that is in a word for the log, and why it is nothing.
     pub(super) fn network(&mut self, notices: &mut dyn Notices) -> (Option<NetworkFloor>, Option<&'static str>) {
         let Self::Supervised(_, laying) = self else { return (None, None) };
         let Some(laying) = laying.take() else { return (None, Some("none")) };
-        match laying.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+        match join(laying) {
             Ok(floor) => {
                 let words = floor.words();
                 (Some(floor), Some(words))

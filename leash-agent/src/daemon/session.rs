@@ -12,7 +12,7 @@ use leash_policy::Variables;
 use nix::unistd::Uid;
 
 use super::as_user::FileSystemUser;
-use super::backend::{Backend, Governed};
+use super::backend::{self, Backend, Governed, Loading};
 use super::bare::Bare;
 use super::layout::{self, Layout};
 use super::policies::{self, Policies, Ready};
@@ -31,7 +31,8 @@ use crate::sandbox::{Container, EXIT_LEASH, RUNTIME_DIR, SandboxError, StateDir,
 /// Runs one session. An error means that nothing of the command ran.
 pub fn run(request: &RunRequest, notices: &mut dyn Notices) -> Result<Outcome, RunError> {
     let root = Uid::effective().is_root();
-    let mut prepared = Prepared::new(request, root)?;
+    let network = backend::load_early(request, root);
+    let mut prepared = Prepared { network, ..Prepared::new(request, root)? };
     let session = session_id()?;
     let environment = env::build(std::env::vars_os(), &request.env, &prepared.user, &session)?;
     find_command(&request.command, &environment, &prepared.layout.workspace)?;
@@ -58,6 +59,8 @@ struct Prepared {
     root: bool,
     /// What there is in the place of a container, if there is none.
     bare: Option<Bare>,
+    /// What is being loaded already.
+    network: Option<Loading>,
 }
 
 impl Prepared {
@@ -80,7 +83,7 @@ impl Prepared {
         for path in &request.configuration {
             layout.protect_policy(&path.canonicalize().map_err(|source| RunError::Read { path: path.clone(), source })?);
         }
-        Ok(Self { user, layout, policies, ready, root, bare: None })
+        Ok(Self { user, layout, policies, ready, root, bare: None, network: None })
     }
 
     /// Creates the log, and with it everything else.
@@ -125,7 +128,7 @@ impl Prepared {
         let floor = backend.floor(mode, &self.ready, &|path| self.layout.changeable(path))?;
         plan.floor = floor.as_ref().map(|floor| floor.directories().to_vec()).unwrap_or_default();
         let cgroup_dir = cgroup.as_ref().map(Cgroup::dir);
-        let (mut arming, socket) = backend.arm(cgroup_dir.as_deref(), mode, &self.ready)?;
+        let (mut arming, socket) = backend.arm(cgroup_dir.as_deref(), mode, &self.ready, self.network)?;
         let mut container = Container::create(Path::new("/proc/self/exe"), plan, stdio, socket)?;
         let Self { user, layout, policies, ready, bare, .. } = self;
         let bounds = bare.as_ref().map(|bare| bare.bounds(&layout, &runtime));

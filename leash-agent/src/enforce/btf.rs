@@ -1,4 +1,4 @@
-//! A reader of the kernel's BTF: offsets of members, and parameters of functions.
+//! A reader of the kernel's BTF: offsets of members, and parameters of LSM hooks.
 //!
 //! Only what the layout needs: types by name, members through anonymous structures, function prototypes
 //! (`Documentation/bpf/btf.rst`).
@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use super::error::{EnforceError, Result};
 
 const MAGIC: u16 = 0xeb9f;
+/// What the name of a hook's function begins with. Others, tens of thousands, aren't kept.
+const HOOK: &str = "bpf_lsm_";
 const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
@@ -85,8 +87,11 @@ impl Btf {
             btf.types.push(found);
             let is_function = found.kind() == KIND_FUNC;
             if is_function || found.kind() == KIND_STRUCT {
-                let name = btf.string(found.name)?.to_owned();
-                btf.by_name.entry((is_function, name)).or_insert(btf.types.len() as u32);
+                let name = btf.string(found.name)?;
+                if !is_function || name.starts_with(HOOK) {
+                    let key = (is_function, name.to_owned());
+                    btf.by_name.entry(key).or_insert(btf.types.len() as u32);
+                }
             }
         }
         Some(btf)
@@ -110,9 +115,9 @@ impl Btf {
         None
     }
 
-    /// Whether the kernel has a function of this name.
-    pub(super) fn has_function(&self, name: &str) -> bool {
-        self.by_name.contains_key(&(true, name.to_owned()))
+    /// Whether the kernel has this LSM hook.
+    pub(super) fn has_hook(&self, hook: &str) -> bool {
+        self.by_name.contains_key(&(true, format!("{HOOK}{hook}")))
     }
 
     /// Byte offset of `path` (members separated by dots) in `structure`.
@@ -155,9 +160,9 @@ impl Btf {
         None
     }
 
-    /// Position of the first parameter of `function` that points to `structure`.
-    pub(super) fn parameter(&self, function: &str, structure: &str) -> Option<u32> {
-        let function = self.resolve(*self.by_name.get(&(true, function.to_owned()))?)?;
+    /// Position of the first parameter of a hook that points to `structure`.
+    pub(super) fn parameter(&self, hook: &str, structure: &str) -> Option<u32> {
+        let function = self.resolve(*self.by_name.get(&(true, format!("{HOOK}{hook}")))?)?;
         let prototype = self.resolve(function.size_or_type)?;
         (0..prototype.count()).find_map(|i| {
             let pointer = self.resolve(word(&self.section, prototype.tail + i * 8 + 4)?)?;

@@ -24,6 +24,9 @@ pub enum EnforceError {
         /// Why.
         source: io::Error,
     },
+    /// No program may be put on an LSM hook, whatever it does.
+    #[error("the kernel refuses all BPF LSM programs: {0}")]
+    LsmPrograms(io::Error),
     /// The kernel would take programs on LSM hooks, and not ask them.
     #[error("`bpf` isn't among this kernel's LSMs (`{0}`), so its programs would be attached and never asked")]
     NotListed(String),

@@ -8,14 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use aya::maps::Map;
 use aya::programs::links::FdLink;
 use aya::programs::{Lsm, Program, ProgramError};
-use aya::{Btf as AyaBtf, Ebpf, EbpfLoader, VerifierLogLevel};
+use aya::{Btf as AyaBtf, EbpfLoader, VerifierLogLevel};
 use leash_common::layout::Layout;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::btf::Btf;
 use super::error::{EnforceError, Result};
 use super::{layout, lsm, sys};
 
@@ -71,20 +69,8 @@ macro_rules! accessors {
     };
 }
 impl Maps {
-    /// The maps of an object that isn't pinned.
-    pub(super) fn of(object: &Ebpf) -> Result<Self> {
-        let open = |name: &str| match object.map(name) {
-            Some(Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data)) => data
-                .fd()
-                .as_fd()
-                .try_clone_to_owned()
-                .map_err(|source| EnforceError::Bpf { action: format!("share map `{name}`"), source }),
-            _ => Err(EnforceError::Image("the object lacks a map")),
-        };
-        Self::open(open)
-    }
-
-    fn open(open: impl Fn(&str) -> Result<OwnedFd>) -> Result<Self> {
+    /// All of them, each by its name in the object.
+    pub(super) fn open(open: impl Fn(&str) -> Result<OwnedFd>) -> Result<Self> {
         Ok(Self {
             config: open("CONFIG")?,
             sessions: open("SESSIONS")?,
@@ -101,15 +87,23 @@ accessors! { config sessions counters cgroups images rings fold mounts }
 
 /// The directory of this build's pins.
 pub(super) fn directory() -> PathBuf {
-    // FNV-1a: names the build, guards nothing.
-    let hash =
-        OBJECT.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    // FNV-1a, by words: names the build, guards nothing.
+    let words = OBJECT.chunks(8).map(|bytes| bytes.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)));
+    let hash = words.fold(0xcbf2_9ce4_8422_2325_u64, |hash, word| (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3));
     Path::new(BPFFS).join(format!("leash-{hash:016x}"))
+}
+
+/// Fails where programs on LSM hooks aren't permitted, or aren't asked: what is found out at once, and refused most often.
+pub(super) fn must_be_possible() -> Result<()> {
+    match sys::refuses_lsm_programs() {
+        Some(refusal) => Err(EnforceError::LsmPrograms(refusal)),
+        None => lsm::must_have_bpf(),
+    }
 }
 
 /// Joins what is installed, or installs it.
 pub(super) fn join(_lock: &Lock) -> Result<Maps> {
-    lsm::must_have_bpf()?;
+    must_be_possible()?;
     let directory = directory();
     if !directory.is_dir() {
         install(&directory)?;
@@ -155,15 +149,13 @@ pub(super) fn layout_bytes(layout: &Layout) -> Vec<u8> {
 }
 
 fn install(directory: &Path) -> Result<()> {
-    let btf = layout::running_btf()?;
-    let layout = layout_bytes(&layout::resolve(&btf)?);
     // bpffs allows no dots in names.
     let mut unfinished = directory.as_os_str().to_owned();
     unfinished.push("-new");
     let unfinished = PathBuf::from(unfinished);
     remove_directory(&unfinished)?;
     fs::create_dir(&unfinished).map_err(EnforceError::io("create", &unfinished))?;
-    let result = load_and_pin(&btf, &layout, &unfinished);
+    let result = load_and_pin(&unfinished);
     if let Err(error) = result {
         remove_directory(&unfinished)?;
         return Err(error);
@@ -171,8 +163,10 @@ fn install(directory: &Path) -> Result<()> {
     fs::rename(&unfinished, directory).map_err(EnforceError::io("rename", unfinished))
 }
 
-fn load_and_pin(btf: &Btf, layout: &[u8], directory: &Path) -> Result<()> {
-    let mut loader = loader(layout);
+fn load_and_pin(directory: &Path) -> Result<()> {
+    let btf = layout::running_btf()?;
+    let layout = layout_bytes(&layout::resolve(&btf)?);
+    let mut loader = loader(&layout);
     for name in MAPS {
         loader.map_pin_path(name, directory.join(name));
     }
@@ -181,7 +175,7 @@ fn load_and_pin(btf: &Btf, layout: &[u8], directory: &Path) -> Result<()> {
     let mut programs = Vec::new();
     for (hook, program) in object.programs_mut() {
         let Program::Lsm(program) = program else { continue };
-        if btf.has_function(&format!("bpf_lsm_{hook}")) {
+        if btf.has_hook(hook) {
             programs.push((hook, program));
         } else if !OPTIONAL.contains(&hook) {
             return Err(EnforceError::MissingHook(hook.to_owned()));

@@ -41,7 +41,7 @@ pub(super) fn resolve(btf: &Btf) -> Result<Layout> {
     let mut argument = [0; ARGUMENTS.len()];
     for (slot, wanted) in argument.iter_mut().zip(ARGUMENTS) {
         *slot = btf
-            .parameter(&format!("bpf_lsm_{}", wanted.hook), wanted.structure)
+            .parameter(wanted.hook, wanted.structure)
             .ok_or(EnforceError::MissingArgument { hook: wanted.hook, structure: wanted.structure })?;
     }
     // SAFETY: both are structures of as many `u32` as the tables have entries, in C layout.

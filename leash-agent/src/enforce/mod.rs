@@ -15,6 +15,7 @@ mod layout;
 pub mod lsm;
 mod network;
 mod owner;
+mod programs;
 mod ring;
 mod session;
 pub mod supervised;
@@ -27,7 +28,7 @@ pub use error::EnforceError;
 pub use event::{Cause, Event, EventResource, Mode};
 pub use guard::Guard;
 pub use leash_common::kind::{Kind, Protocol};
-pub use network::{NetworkFloor, available as network_available};
+pub use network::{NetworkFloor, NetworkPrograms, available as network_available};
 pub use session::{Counts, Session, SessionSpec, Totals};
 
 use error::Result;
@@ -45,6 +46,11 @@ impl Engine {
         let maps = install::join(&lock)?;
         session::collect(&maps, &lock)?;
         Ok(Self { maps: Mutex::new(Arc::new(maps)) })
+    }
+
+    /// Why there can be none, if that is found out at once. There may be other reasons.
+    pub fn refusal() -> Option<EnforceError> {
+        install::must_be_possible().err()
     }
 
     /// Makes the cgroup a session. It is active from the first exec in it on.

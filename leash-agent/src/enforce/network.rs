@@ -4,24 +4,25 @@
 //! does, which a supervised session doesn't outlive.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use aya::Ebpf;
-use aya::programs::{CgroupAttachMode, CgroupSkb, Program, ProgramError};
-use leash_common::layout::Layout;
+use aya::programs::ProgramError;
+use aya::sys::SyscallError;
+use aya_obj::generated::bpf_attach_type;
 use leash_common::session::ACTIVE;
 
 use super::error::{EnforceError, Result};
 use super::event::{Event, Mode};
-use super::install::{self, Maps, refused};
+use super::install::{Maps, refused};
+use super::programs::{Programs, Verified};
 use super::session::{Session, load_image};
 use super::sys;
 
-/// Entries that one session needs, where the object has room for all of the machine's. The programs use no other map.
+/// Entries that one session needs, where the object has room for all of the machine's.
 const ENTRIES: [(&str, u32); 9] = [
     ("SESSIONS", 1),
     ("COUNTERS", 1),
@@ -40,27 +41,35 @@ const REWRITERS: [u32; 2] = [sys::CGROUP_CONNECT4, sys::CGROUP_CONNECT6];
 /// The programs of one session. They are attached as long as this lives.
 pub struct NetworkFloor {
     session: Session,
-    _programs: Ebpf,
+    _links: Vec<OwnedFd>,
     packets: bool,
     /// Events that were handed over.
     delivered: u64,
 }
 
+/// The programs of a session to come, on their way through the verifier.
+pub struct NetworkPrograms {
+    maps: Arc<Maps>,
+    verifying: JoinHandle<Result<Vec<Verified>>>,
+}
+
+impl NetworkPrograms {
+    /// Makes the maps, and begins to load the programs. Neither a policy nor a cgroup needs to be there.
+    pub fn load() -> Result<Self> {
+        let programs = Programs::prepare(&ENTRIES)?;
+        let maps = Arc::new(Maps::open(|name| programs.map(name))?);
+        Ok(Self { maps, verifying: thread::spawn(move || programs.load()) })
+    }
+}
+
 impl NetworkFloor {
-    /// Loads the programs and attaches them to the session's cgroup, in which nothing needs to run yet.
-    pub fn lay(cgroup: &Path, image: &[u64], mode: Mode, generation: u32) -> Result<Self> {
-        let mut programs = object()?;
+    /// Attaches the programs to the session's cgroup, in which nothing needs to run yet.
+    pub fn lay(programs: NetworkPrograms, cgroup: &Path, image: &[u64], mode: Mode, generation: u32) -> Result<Self> {
         let image = load_image(image, mode, generation)?;
-        let maps = Arc::new(Maps::of(&programs)?);
-        // Installing in maps of maps waits for the whole machine; the verifier needs a processor.
-        let (loaded, session) = thread::scope(|scope| {
-            let installing = scope.spawn(|| Session::begin(maps, cgroup, &image, ACTIVE));
-            (load(&mut programs), installing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-        });
-        loaded?;
-        let session = session?;
-        let packets = attach(&mut programs, cgroup)?;
-        Ok(Self { session, _programs: programs, packets, delivered: 0 })
+        // This waits for the whole machine, and the verifier needs a processor.
+        let session = Session::begin(programs.maps, cgroup, &image, ACTIVE)?;
+        let (links, packets) = attach(&verified(programs.verifying)?, cgroup)?;
+        Ok(Self { session, _links: links, packets, delivered: 0 })
     }
 
     /// Fails unless this process is one of those that it answers to.
@@ -101,58 +110,29 @@ fn parent(tgid: u32) -> u32 {
 
 /// Whether the programs load here, and attach to the cgroup `directory`.
 pub fn available(directory: &Path) -> Result<&'static str> {
-    let mut programs = object()?;
-    load(&mut programs)?;
-    Ok(if attach(&mut programs, directory)? { "load and attach" } else { "load and attach, those for packets left out" })
+    let (_links, packets) = attach(&verified(NetworkPrograms::load()?.verifying)?, directory)?;
+    Ok(if packets { "load and attach" } else { "load and attach, those for packets left out" })
 }
 
-/// The programs with their maps. They need no structure of the kernel.
-fn object() -> Result<Ebpf> {
-    let layout = install::layout_bytes(&Layout::default());
-    let mut loader = install::loader(&layout);
-    loader.btf(None);
-    for (name, entries) in ENTRIES {
-        loader.map_max_entries(name, entries);
-    }
-    Ok(loader.load(install::OBJECT)?)
+fn verified(verifying: JoinHandle<Result<Vec<Verified>>>) -> Result<Vec<Verified>> {
+    verifying.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Has the kernel verify the programs.
-fn load(object: &mut Ebpf) -> Result<()> {
-    for (name, program) in object.programs_mut() {
-        match program {
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::CgroupSock(program) => program.load(),
-            Program::CgroupSkb(program) => program.load(),
-            _ => Ok(()),
-        }
-        .map_err(refused(name))?;
-    }
-    Ok(())
-}
-
-/// Attaches the programs. The one for packets asks about the address that a socket is connected to, so it is left out where somebody
-/// else's program can replace that; returns whether it is there.
-fn attach(object: &mut Ebpf, directory: &Path) -> Result<bool> {
+/// Attaches the programs, for as long as the links live. The one for packets asks about the address that a socket is connected to, so it
+/// is left out where somebody else's program can replace that; returns whether it is there.
+fn attach(programs: &[Verified], directory: &Path) -> Result<(Vec<OwnedFd>, bool)> {
     let cgroup = fs::File::open(directory).map_err(EnforceError::io("open", directory))?;
     let mut packets = true;
     for hook in REWRITERS {
         packets &= sys::count_programs(cgroup.as_fd(), hook)? == 0;
     }
-    // A link is always one of several.
-    let mode = CgroupAttachMode::Single;
-    for (name, program) in object.programs_mut() {
-        let attached: std::result::Result<(), ProgramError> = match program {
-            Program::CgroupSockAddr(program) => program.attach(&cgroup, mode).map(drop),
-            Program::CgroupSock(program) => program.attach(&cgroup, mode).map(drop),
-            Program::CgroupSkb(program) if packets => attach_packets(program, &cgroup),
-            _ => Ok(()),
-        };
-        attached.map_err(refused(name))?;
+    let mut links = Vec::new();
+    for Verified { name, hook, program } in programs {
+        if *hook == bpf_attach_type::BPF_CGROUP_INET_EGRESS && !packets {
+            continue;
+        }
+        let failed = |io_error| refused(name)(ProgramError::SyscallError(SyscallError { call: "bpf_link_create", io_error }));
+        links.push(sys::attach_program(program.as_fd(), cgroup.as_fd(), *hook).map_err(failed)?);
     }
-    Ok(packets)
-}
-
-fn attach_packets(program: &mut CgroupSkb, cgroup: &fs::File) -> std::result::Result<(), ProgramError> {
-    program.attach(cgroup, aya::programs::CgroupSkbAttachType::Egress, CgroupAttachMode::Single).map(drop)
+    Ok((links, packets))
 }

@@ -106,7 +106,15 @@ pub(super) fn load_image(image: &[u64], mode: Mode, generation: u32) -> Result<O
         return Err(EnforceError::Image("it isn't made of whole pages with a header"));
     }
     let count = pages.len() as u32;
-    let map = sys::create_map("leash_image", sys::MAP_TYPE_ARRAY, 4, PAGE_BYTES as u32, count, sys::F_INNER_MAP)?;
+    let map = sys::create_map(sys::MapSpec {
+        name: "leash_image",
+        map_type: sys::MAP_TYPE_ARRAY,
+        key: 4,
+        value: PAGE_BYTES as u32,
+        entries: count,
+        flags: sys::F_INNER_MAP,
+        inner: None,
+    })?;
     if let Some(first) = pages.next() {
         let mut first = first.to_vec();
         if let Some(word) = first.get_mut(header::GENERATION) {
@@ -144,11 +152,22 @@ impl Session {
         let place = Place::of(cgroup)?;
         let slot = free_slot(&maps)?;
         clear(&maps, slot)?;
-        let denials = sys::create_map("leash_deny", sys::MAP_TYPE_RINGBUF, 0, 0, DENY_RING, 0)?;
-        let allowed = sys::create_map("leash_allow", sys::MAP_TYPE_RINGBUF, 0, 0, ALLOW_RING, 0)?;
-        install_inner(maps.images(), slot, image)?;
-        install_inner(maps.rings(), slot * 2, &denials)?;
-        install_inner(maps.rings(), slot * 2 + 1, &allowed)?;
+        let ring = |name, entries| {
+            let map_type = sys::MAP_TYPE_RINGBUF;
+            sys::create_map(sys::MapSpec { name, map_type, key: 0, value: 0, entries, flags: 0, inner: None })
+        };
+        let (denials, allowed) = (ring("leash_deny", DENY_RING)?, ring("leash_allow", ALLOW_RING)?);
+        // Each waits for a grace period of the kernel's, and one period does for all.
+        std::thread::scope(|scope| {
+            let rings = [(slot * 2, &denials), (slot * 2 + 1, &allowed)];
+            let outer = maps.rings();
+            let installing = rings.map(|(index, ring)| scope.spawn(move || install_inner(outer, index, ring)));
+            let installed = install_inner(maps.images(), slot, image);
+            installing
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .fold(installed, Result::and)
+        })?;
         let fold = Mapping::new(maps.fold(), FOLD_WORDS * 8, u64::from(slot) * FOLD_WORDS as u64 * 8, true)?;
         let session = Self {
             slot,
