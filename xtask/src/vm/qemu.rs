@@ -115,14 +115,14 @@ impl Machine {
     }
 }
 
-/// Runs the job and returns the command's exit status. A machine that fell over by the emulation's fault before anything of the job ran
-/// is started again.
+/// Runs the job and returns the command's exit status. A machine that fell over by the emulation's fault is started again, unless something of
+/// the job ran and what it wrote is out already.
 pub(super) fn run(job: &Job, kernel: &Kernel) -> Result<u8> {
     for _ in 1..MAX_STARTS {
         if let Some(status) = attempt(job, kernel, true)? {
             return Ok(status);
         }
-        eprintln!("the emulated {} machine tripped while its kernel started; it is started again", kernel.series.name());
+        eprintln!("the emulated {} machine tripped over its emulation; it is started again", kernel.series.name());
     }
     attempt(job, kernel, false)?.context("the machine was not started")
 }
@@ -191,9 +191,18 @@ fn attempt(job: &Job, kernel: &Kernel, may_fail: bool) -> Result<Option<u8>> {
     }
 
     let console = console.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = match &job.output {
+        Output::Passed => None,
+        Output::Copied(kept) | Output::Kept(kept) => Some(kept),
+    };
     let status = fs::read_to_string(job_dir.join("status")).ok().and_then(|text| text.trim().parse().ok());
     match status {
-        _ if may_fail && !kvm && console.is_emulations_fault() => Ok(None),
+        _ if may_fail && !kvm && console.is_emulations_fault() && (kept.is_some() || !began.exists()) => {
+            if let Some(kept) = kept {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            }
+            Ok(None)
+        }
         _ if console.is_fatal() => bail!("the {} kernel fell over; its console:\n{}", kernel.series.name(), console.tail()),
         _ if !ended => {
             eprintln!("error: no end after {} s; the console:\n{}", job.timeout.unwrap_or_default().as_secs(), console.tail());
