@@ -82,8 +82,8 @@ pub fn all() -> Findings {
 
 /// What else it takes to make a container (capabilities, cgroups that can be written to, mounts) shows where one is made.
 fn session() -> Check {
-    let remedy = "run leash as root with all capabilities and a cgroup file system that it can write to (docker and podman: \
-        --privileged), or as an ordinary user";
+    let remedy = "mend what it names; where something is refused, run leash as root with all capabilities and a cgroup file system that \
+        it can write to (docker and podman: --privileged), or as an ordinary user";
     match try_session() {
         Ok(()) => Check::new("session", true, "a command ran in one", ""),
         Err(words) => Check::new("session", false, words, remedy),
@@ -105,7 +105,7 @@ fn try_session() -> Result<(), String> {
     }
     let words = String::from_utf8_lossy(&output.stderr);
     let said = words.lines().filter_map(|line| line.strip_prefix("leash: ")).next_back();
-    Err(said.map_or_else(|| format!("a command did not run in one ({})", output.status), str::to_owned))
+    Err(said.map_or_else(|| format!("a command did not run in one ({})", output.status), |said| said.trim().to_owned()))
 }
 
 fn supervision() -> Check {

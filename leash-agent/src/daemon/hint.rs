@@ -3,9 +3,12 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use super::RunRequest;
+use clap::ValueEnum;
 
-/// The same session in enforce mode. Options that it had stay, wherever they were set.
+use super::{BackendChoice, RunRequest};
+
+/// The same session in enforce mode, its log and `--watch` left out. Options that it had stay, wherever they were set: without `--require`
+/// it could get less than was asked for.
 pub(super) fn enforce(request: &RunRequest, profile: Option<&str>) -> String {
     let mut words: Vec<OsString> = ["leash", "run", "--mode", "enforce"].map(Into::into).into();
     let mut option = |name: &str, value: &OsStr| words.extend([name.into(), value.to_owned()]);
@@ -37,9 +40,20 @@ pub(super) fn enforce(request: &RunRequest, profile: Option<&str>) -> String {
     if let Some(user) = &request.user {
         option("--user", user.as_ref());
     }
+    if request.backend != BackendChoice::Auto {
+        option("--backend", &value(request.backend));
+    }
+    if let Some(required) = request.require {
+        option("--require", &value(required));
+    }
     words.push("--".into());
     words.extend(request.command.iter().cloned());
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A choice as the command line takes it.
+fn value(choice: impl ValueEnum) -> OsString {
+    choice.to_possible_value().map(|value| value.get_name().into()).unwrap_or_default()
 }
 
 /// The options under which a policy `FILE` adds to those that applied: a policy alone would take the profile's place.
@@ -62,6 +76,7 @@ pub(super) fn quoted(word: &OsStr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::Required;
 
     #[test]
     fn a_hint_repeats_the_options_and_can_be_pasted() {
@@ -70,16 +85,19 @@ mod tests {
             profile: Some("codex".into()),
             workspace: Some("/w".into()),
             env: vec!["KEY".into(), "TOKEN=secret".into()],
+            backend: BackendChoice::Supervised,
+            require: Some(Required::Container),
             command: vec!["sh".into(), "-c".into(), "echo 'a b'; id".into()],
             ..RunRequest::default()
         };
         let words = ["leash", "run", "--mode", "enforce", "--profile", "codex", "--policy", "my policies/$(id).cedar"];
-        let more = ["--workspace", "/w", "--env", "KEY", "--env", "TOKEN", "--", "sh", "-c", "echo 'a b'; id"];
+        let more = ["--workspace", "/w", "--env", "KEY", "--env", "TOKEN", "--backend", "supervised", "--require", "container"];
+        let command = ["--", "sh", "-c", "echo 'a b'; id"];
         let hint = enforce(&request, Some("codex"));
-        assert_eq!(shlex::split(&hint).unwrap(), [&words[..], &more].concat(), "{hint}");
+        assert_eq!(shlex::split(&hint).unwrap(), [&words[..], &more, &command].concat(), "{hint}");
         // As a shell reads it.
         let shell = std::process::Command::new("sh").args(["-c", &format!("printf '%s\\n' {hint}")]).output().unwrap();
-        assert_eq!(String::from_utf8(shell.stdout).unwrap().lines().collect::<Vec<_>>(), [&words[..], &more].concat());
+        assert_eq!(String::from_utf8(shell.stdout).unwrap().lines().collect::<Vec<_>>(), [&words[..], &more, &command].concat());
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod request;
 mod session;
 mod watch;
 
+pub use policies::read_all as read_policies;
 pub use request::{BackendChoice, ModeChoice, Required, RunRequest};
 pub use session::{default_log_dir, own_variables, run};
 
@@ -192,6 +193,12 @@ impl RunError {
             Self::NotExecutable(_) => EXIT_NOT_EXECUTABLE,
             _ => EXIT_LEASH,
         }
+    }
+
+    /// That there is no policy in any of `paths`.
+    pub(crate) fn no_policy(paths: &[PathBuf]) -> Self {
+        let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+        Self::NoPolicy(paths.join(", "))
     }
 
     pub(crate) fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Self {

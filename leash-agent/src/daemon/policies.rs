@@ -1,5 +1,6 @@
 //! The policies of a session: where they come from, and how they become tables.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -90,7 +91,7 @@ impl Policies {
         for path in &self.paths {
             chosen.extend(as_user(self.reader.as_ref(), || read_all(path))?);
         }
-        self.check_chosen(&chosen)?;
+        let names: HashSet<String> = chosen.iter().map(|source| source.name.clone()).collect();
         sources.extend(chosen);
         for source in self.administrators()? {
             self.check_narrows(std::slice::from_ref(&source))?;
@@ -102,6 +103,10 @@ impl Policies {
             sources.extend(narrowing);
         }
         let compiled = self.compiled(&sources)?;
+        // Whoever names policies and has none mistook the place, or is still writing.
+        if !self.paths.is_empty() && !compiled.policies().iter().any(|policy| names.contains(&policy.source)) {
+            return Err(RunError::no_policy(&self.paths));
+        }
         let set = PolicySet {
             generation,
             policies: compiled.stats().policies,
@@ -129,15 +134,6 @@ impl Policies {
             Err(source) => Err(RunError::Read { path: self.system.clone(), source }),
             Ok(_) => read_all(&self.system),
         }
-    }
-
-    /// Whoever names policies and has none mistook the place, or is still writing.
-    fn check_chosen(&self, sources: &[Source]) -> Result<(), RunError> {
-        if self.paths.is_empty() || !self.compiled(sources)?.policies().is_empty() {
-            return Ok(());
-        }
-        let paths: Vec<String> = self.paths.iter().map(|path| format!("`{}`", path.display())).collect();
-        Err(RunError::NoPolicy(paths.join(", ")))
     }
 
     fn compiled(&self, sources: &[Source]) -> Result<Compiled, RunError> {
@@ -188,7 +184,7 @@ pub(super) fn principal(request: &RunRequest, user: &crate::sandbox::plan::Ident
 }
 
 /// A file, or every `*.cedar` file of a directory, by name.
-fn read_all(path: &Path) -> Result<Vec<Source>, RunError> {
+pub fn read_all(path: &Path) -> Result<Vec<Source>, RunError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| RunError::Read { path, source }

@@ -66,7 +66,7 @@ impl NetworkFloor {
     /// Attaches the programs to the session's cgroup, in which nothing needs to run yet.
     pub fn lay(programs: NetworkPrograms, cgroup: &Path, image: &[u64], mode: Mode, generation: u32) -> Result<Self> {
         let image = load_image(image, mode, generation)?;
-        // This waits for the whole machine, and the verifier needs a processor.
+        // This waits for the whole machine, and the verifier works meanwhile.
         let session = Session::begin(programs.maps, cgroup, &image, ACTIVE)?;
         let (links, packets) = attach(&verified(programs.verifying)?, cgroup)?;
         Ok(Self { session, _links: links, packets, delivered: 0 })

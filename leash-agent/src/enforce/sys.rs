@@ -1,4 +1,4 @@
-//! The `bpf(2)` calls that are made here directly: maps by descriptor, pins, test runs.
+//! The `bpf(2)` calls that are made here directly: maps by descriptor, pins, programs for cgroups, test runs.
 
 use std::ffi::{CStr, CString};
 use std::io;

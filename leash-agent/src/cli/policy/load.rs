@@ -10,7 +10,7 @@ use leash_policy::{Compiled, Principal, Source, Variables, compile};
 use super::{INVALID, Subject};
 use crate::cli::output::{complain, report, say};
 use crate::cli::{Global, USAGE};
-use crate::daemon;
+use crate::daemon::{self, RunError};
 
 /// A policy that can be asked, or the exit code of what was already said about it.
 pub(super) enum Loaded {
@@ -31,8 +31,7 @@ pub(super) fn load(paths: &[PathBuf], subject: &Subject, global: Global) -> Load
     };
     match compile(&sources, &variables, &principal) {
         Ok(compiled) if compiled.policies().is_empty() => {
-            let paths: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
-            complain(&format!("there is no policy in {}", paths.join(", ")));
+            complain(&RunError::no_policy(paths).to_string());
             Loaded::Refused(ExitCode::from(INVALID))
         }
         Ok(compiled) => Loaded::Policy(Box::new(compiled)),
@@ -44,32 +43,17 @@ pub(super) fn load(paths: &[PathBuf], subject: &Subject, global: Global) -> Load
 }
 
 fn sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
-    let mut sources = Vec::new();
-    for path in paths {
-        let files = if path.is_dir() { cedar_files(path)? } else { vec![path.clone()] };
-        for file in files {
-            let text = fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
-            sources.push(Source { name: file.to_string_lossy().into_owned(), text });
-        }
-    }
-    Ok(sources)
+    let read: Result<Vec<_>> = paths.iter().map(|path| daemon::read_policies(path).map_err(said)).collect();
+    Ok(read?.concat())
 }
 
-fn cedar_files(directory: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(directory).with_context(|| format!("cannot read `{}`", directory.display()))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.with_context(|| format!("cannot read `{}`", directory.display()))?.path();
-        if path.extension().is_some_and(|extension| extension == "cedar") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
+/// An error whose words have its cause in them already.
+fn said(error: RunError) -> anyhow::Error {
+    anyhow::Error::msg(error.to_string())
 }
 
 fn variables(given: &[String]) -> Result<Variables> {
-    let mut variables = daemon::own_variables()?;
+    let mut variables = daemon::own_variables().map_err(said)?;
     for variable in given {
         let (name, value) = variable.split_once('=').with_context(|| format!("`{variable}` is not of the form NAME=VALUE"))?;
         variables.0.insert(name.to_owned(), value.to_owned());
