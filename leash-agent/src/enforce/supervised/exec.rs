@@ -18,12 +18,13 @@ use super::name::{Name, number};
 use super::place::insist;
 use super::resolve::{self, Path};
 use super::sys::{self, Result, Status};
-use super::{task, trace, worker};
+use super::task::{self, Task};
+use super::{trace, worker};
 
 /// Scripts that may be the interpreter of a script (`BINPRM` recursion of the kernel, exec.c).
 const MAX_DEPTH: usize = 5;
-/// Bytes of a file that the kernel looks at (`BINPRM_BUF_SIZE`).
-const HEAD: usize = 256;
+/// Bytes of a script that the kernel looks at (`BINPRM_BUF_SIZE`).
+const LOOKED_AT: usize = 256;
 /// Type of the program header that names the loader, and where an ELF header says that they are (elf.h, 64 bits).
 const PT_INTERP: u32 = 3;
 
@@ -32,6 +33,17 @@ struct Program {
     object: OwnedFd,
     status: Status,
     name: Name,
+}
+
+/// A program that was started and hasn't run an instruction.
+struct Started {
+    task: Task,
+    status: Status,
+    name: Name,
+    /// The files that the kernel mapped for it.
+    mapped: Vec<Name>,
+    /// See [`other_name`].
+    other: Option<Name>,
 }
 
 /// `execve`, `execveat`
@@ -53,15 +65,17 @@ pub(super) fn exec(desk: &Desk<'_>, dir: i32, at: usize, flags: i32) -> Result<A
     let exe = if first { program.name.path().to_vec() } else { desk.task.exe.clone() };
     let ask = |program: &Program| desk.judge_as(&exe, &[Ask::name(Kind::ProcessExec, &program.name)]);
     ask(&program)?;
+    let mut head = Head::read(&program.object);
     for _ in 0..MAX_DEPTH {
-        let Some(interpreter) = script_interpreter(&program.object) else { break };
+        let Some(interpreter) = head.as_ref().and_then(Head::script_interpreter) else { break };
         let path = Path { dir: libc::AT_FDCWD, text: interpreter };
         program = look(desk, resolve::object(&desk.task, &path, true, 0)?)?;
         ask(&program)?;
+        head = Head::read(&program.object);
     }
     // From the commit on it is the new program that maps its own file and its loader.
     let mut parts = vec![program.name.clone()];
-    if let Some(loader) = loader(&program.object) {
+    if let Some(loader) = head.as_ref().and_then(Head::loader) {
         let path = Path { dir: libc::AT_FDCWD, text: loader };
         if let Ok(object) = resolve::object(&desk.task, &path, true, 0) {
             parts.push(look(desk, object)?.name);
@@ -104,60 +118,79 @@ fn look(desk: &Desk<'_>, object: OwnedFd) -> Result<Program> {
     Ok(Program { object, status, name })
 }
 
-/// The first bytes of a program. One that its user may not read tells nothing; the check of what was started remains.
-fn head(object: &OwnedFd) -> Option<(File, Vec<u8>)> {
-    let file = File::from(sys::open(libc::AT_FDCWD, &number(object).ok()?, libc::O_RDONLY | libc::O_NOCTTY, 0, 0).ok()?);
-    let mut bytes = vec![0; HEAD];
-    let length = file.read_at(&mut bytes, 0).ok()?;
-    bytes.truncate(length);
-    Some((file, bytes))
+/// The beginning of a program. One that its user may not read tells nothing; the check of what was started remains.
+struct Head {
+    file: File,
+    bytes: Vec<u8>,
 }
 
-/// The interpreter that a script names.
-fn script_interpreter(object: &OwnedFd) -> Option<CString> {
-    let (_, bytes) = head(object)?;
-    let line = bytes.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
-    let word = line.split(|byte| blank(byte) || *byte == 0).find(|word| !word.is_empty())?;
-    CString::new(word).ok()
-}
-
-/// The loader that an ELF program names.
-fn loader(object: &OwnedFd) -> Option<CString> {
-    let (file, bytes) = head(object)?;
-    if !bytes.starts_with(b"\x7fELF\x02\x01") {
-        return None;
+impl Head {
+    fn read(object: &OwnedFd) -> Option<Self> {
+        let file = File::from(sys::open(libc::AT_FDCWD, &number(object).ok()?, libc::O_RDONLY | libc::O_NOCTTY, 0, 0).ok()?);
+        // The table of an ELF program and what it says of the loader mostly lie in here, too.
+        let mut bytes = vec![0; 1024];
+        let length = file.read_at(&mut bytes, 0).ok()?;
+        bytes.truncate(length);
+        Some(Self { file, bytes })
     }
-    let number = |bytes: &[u8], at: usize, length: usize| -> Option<u64> {
-        let part = bytes.get(at..at.checked_add(length)?)?;
-        Some(part.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
-    };
-    let (table, size, count) = (number(&bytes, 32, 8)?, number(&bytes, 54, 2)?, number(&bytes, 56, 2)?);
-    let mut entry = vec![0; 56];
-    for index in 0..count {
-        file.read_exact_at(&mut entry, table.checked_add(index.checked_mul(size)?)?).ok()?;
-        if number(&entry, 0, 4)? as u32 == PT_INTERP {
-            let mut text = vec![0; usize::try_from(number(&entry, 32, 8)?).ok()?.min(libc::PATH_MAX as usize)];
-            file.read_exact_at(&mut text, number(&entry, 8, 8)?).ok()?;
-            return CString::from_vec_with_nul(text).ok();
+
+    /// The interpreter that a script names.
+    fn script_interpreter(&self) -> Option<CString> {
+        let bytes = self.bytes.get(..LOOKED_AT).unwrap_or(&self.bytes);
+        let line = bytes.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
+        let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
+        let word = line.split(|byte| blank(byte) || *byte == 0).find(|word| !word.is_empty())?;
+        CString::new(word).ok()
+    }
+
+    /// The loader that an ELF program names.
+    fn loader(&self) -> Option<CString> {
+        if !self.bytes.starts_with(b"\x7fELF\x02\x01") {
+            return None;
         }
+        let number = |bytes: &[u8], at: usize, length: usize| -> Option<u64> {
+            let part = bytes.get(at..at.checked_add(length)?)?;
+            Some(part.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+        };
+        let (table, size, count) = (number(&self.bytes, 32, 8)?, number(&self.bytes, 54, 2)?, number(&self.bytes, 56, 2)?);
+        for index in 0..count {
+            let entry = self.part(table.checked_add(index.checked_mul(size)?)?, 56)?;
+            if number(&entry, 0, 4)? as u32 == PT_INTERP {
+                let length = usize::try_from(number(&entry, 32, 8)?).ok()?.min(libc::PATH_MAX as usize);
+                return CString::from_vec_with_nul(self.part(number(&entry, 8, 8)?, length)?).ok();
+            }
+        }
+        None
     }
-    None
+
+    fn part(&self, at: u64, length: usize) -> Option<Vec<u8>> {
+        let start = usize::try_from(at).ok()?;
+        if let Some(part) = self.bytes.get(start..start.checked_add(length)?) {
+            return Some(part.to_vec());
+        }
+        let mut part = vec![0; length];
+        self.file.read_exact_at(&mut part, at).ok()?;
+        Some(part)
+    }
 }
 
 /// Called when process `tgid` has become another program and hasn't run an instruction of it. Whether it may: its file, all that
 /// the kernel mapped for it, and what it was started by the name of (`named`, unless it is a script the same as `expected`), must be
 /// what was decided on, or be permitted.
 fn verify(desk: &Desk<'_>, exe: &[u8], named: &Status, expected: &Program, parts: &[Name], tgid: u32) -> bool {
-    let look = || -> Result<(Status, Name, Vec<Name>, Option<Name>)> {
-        let dir = desk.shared.tasks.directory(tgid)?;
-        let file = insist(|| sys::open(dir.as_raw_fd(), c"exe", libc::O_PATH, 0, 0))?;
+    let look = || -> Result<Started> {
+        let task = desk.shared.tasks.after_exec(&desk.task, tgid)?;
+        let file = insist(|| sys::open(task.dir.as_raw_fd(), c"exe", libc::O_PATH, 0, 0))?;
         let status = sys::status(file.as_raw_fd(), c"")?;
         let same = status.same(&expected.status) && status.mount == expected.status.mount;
         let name = if same { expected.name.clone() } else { desk.name(&file, &status)? };
-        Ok((status, name, task::mapped_files(dir.as_fd(), 0, u64::MAX)?, other_name(desk, named, tgid)?))
+        let (mapped, other) = (task::mapped_files(task.dir.as_fd(), 0, u64::MAX)?, other_name(desk, named, &task)?);
+        Ok(Started { task, status, name, mapped, other })
     };
-    let Ok((status, name, mapped, other)) = look() else { return desk.only_records() };
+    let Ok(Started { task, status, name, mapped, other }) = look() else {
+        desk.shared.tasks.became_unknown(tgid);
+        return desk.only_records();
+    };
     let mut permitted = status.same(&expected.status) || desk.judge_as(exe, &[Ask::name(Kind::ProcessExec, &name)]).is_ok();
     if let Some(other) = other {
         permitted &= desk.judge_as(exe, &[Ask::name(Kind::ProcessExec, &other)]).is_ok();
@@ -167,7 +200,7 @@ fn verify(desk: &Desk<'_>, exe: &[u8], named: &Status, expected: &Program, parts
         permitted &= known || desk.judge_as(name.path(), &[Ask::name(Kind::ProcessExec, file)]).is_ok();
     }
     if permitted {
-        desk.shared.tasks.became(tgid, &status, name.path());
+        desk.shared.tasks.became(task, &status, name.path());
     }
     permitted
 }
@@ -175,8 +208,7 @@ fn verify(desk: &Desk<'_>, exe: &[u8], named: &Status, expected: &Program, parts
 /// A script leaves nothing in the process but its name, which is what its interpreter will open. The kernel keeps the name that it
 /// started (`AT_EXECFN`, getauxval(3)), where nobody can change it yet: what it leads to, if that isn't `named`. A name that leads
 /// nowhere starts nothing.
-fn other_name(desk: &Desk<'_>, named: &Status, tgid: u32) -> Result<Option<Name>> {
-    let task = desk.shared.tasks.look_up(tgid)?;
+fn other_name(desk: &Desk<'_>, named: &Status, task: &Task) -> Result<Option<Name>> {
     let vector = task::read_all(task.dir.as_fd(), c"auxv")?;
     let words: Vec<u64> = vector.chunks_exact(8).filter_map(|word| word.try_into().ok().map(u64::from_ne_bytes)).collect();
     let address = words.chunks_exact(2).find_map(|pair| match pair {
@@ -184,7 +216,7 @@ fn other_name(desk: &Desk<'_>, named: &Status, tgid: u32) -> Result<Option<Name>
         _ => None,
     });
     let path = Path { dir: libc::AT_FDCWD, text: task.path(address.ok_or(Errno::EFAULT)?)? };
-    let Ok(object) = resolve::object(&task, &path, true, 0) else { return Ok(None) };
+    let Ok(object) = resolve::object(task, &path, true, 0) else { return Ok(None) };
     let status = sys::status(object.as_raw_fd(), c"")?;
     let same = status.same(named) && status.mount == named.mount;
     if same { Ok(None) } else { desk.name(&object, &status).map(Some) }

@@ -20,6 +20,8 @@ use super::sys::{self, Result, Status};
 
 /// Threads that are remembered before those that ended are forgotten.
 const REMEMBERED: usize = 1024;
+/// Bytes of a page of memory.
+const PAGE: usize = 4096;
 
 /// A thread of the session.
 pub(super) struct Task {
@@ -29,8 +31,8 @@ pub(super) struct Task {
     /// Thread and process as the session numbers them.
     pub(super) inner: (u32, u32),
     /// Its directory in the host's `/proc`, bound to this thread and no later one of the same number.
-    pub(super) dir: OwnedFd,
-    pub(super) pidfd: OwnedFd,
+    pub(super) dir: Arc<OwnedFd>,
+    pub(super) pidfd: Arc<OwnedFd>,
     /// Whether `pidfd` is the thread's own.
     exact: bool,
     /// Path of its program; empty if that isn't known.
@@ -49,6 +51,25 @@ struct State {
     programs: HashMap<Identity, Vec<Vec<u8>>>,
     /// How many programs were started.
     starts: u64,
+}
+
+impl State {
+    fn remember(&mut self, task: &Arc<Task>) {
+        // Where descriptors of threads can't be had, another thread may have the number next time.
+        if !task.exact {
+            return;
+        }
+        if self.tasks.len() >= REMEMBERED {
+            self.tasks.retain(|_, task| sys::lives(task.pidfd.as_fd()));
+        }
+        self.tasks.insert(task.tid, Arc::clone(task));
+    }
+
+    /// Process `tgid` has started another program.
+    fn forget(&mut self, tgid: u32) {
+        self.starts += 1;
+        self.tasks.retain(|_, task| task.tgid != tgid);
+    }
 }
 
 /// All threads that called.
@@ -79,19 +100,25 @@ impl Tasks {
         }
         let task = Arc::new(self.look_up(tid)?);
         let mut state = self.lock();
-        // A program that was started meanwhile may have taken the number over from the thread that was looked at. And where
-        // descriptors of threads can't be had, another thread may have the number next time.
-        if state.starts == starts && task.exact {
-            if state.tasks.len() >= REMEMBERED {
-                state.tasks.retain(|_, task| sys::lives(task.pidfd.as_fd()));
-            }
-            state.tasks.insert(tid, Arc::clone(&task));
+        // A program that was started meanwhile may have taken the number over from the thread that was looked at.
+        if state.starts == starts {
+            state.remember(&task);
         }
         Ok(task)
     }
 
-    /// The same, without what was found out earlier.
-    pub(super) fn look_up(&self, tid: u32) -> Result<Task> {
+    /// Process `tgid` after an exec of `caller`, with a program that isn't known yet.
+    pub(super) fn after_exec(&self, caller: &Task, tgid: u32) -> Result<Task> {
+        if caller.tid != tgid {
+            // The thread has taken over the number of its process.
+            return Ok(Task { exe: Vec::new(), ..self.look_up(tgid)? });
+        }
+        let (dir, pidfd, bounds) = (Arc::clone(&caller.dir), Arc::clone(&caller.pidfd), caller.bounds.clone());
+        Ok(Task { exe: Vec::new(), dir, pidfd, bounds, ..*caller })
+    }
+
+    /// The same as [`Tasks::find`], without what was found out earlier.
+    fn look_up(&self, tid: u32) -> Result<Task> {
         let dir = self.directory(tid)?;
         let status = String::from_utf8_lossy(&read_all(dir.as_fd(), c"status")?).into_owned();
         let numbers = |name: &str| -> Option<Vec<u32>> {
@@ -106,18 +133,20 @@ impl Tasks {
         let exact = thread.is_ok() || tid == tgid;
         let pidfd = thread.or_else(|_| sys::process_descriptor(tgid))?;
         let (ppid, inner) = (last("PPid:")?, (last("NSpid:")?, last("NStgid:")?));
+        let (dir, pidfd) = (Arc::new(dir), Arc::new(pidfd));
         Ok(Task { tid, tgid, ppid, inner, dir, pidfd, exact, exe, bounds: self.bounds.clone() })
     }
 
     /// Path of a thread's program, if its start was seen.
     fn program(&self, dir: BorrowedFd<'_>) -> Option<Vec<u8>> {
-        let (status, path) = program_of(dir).ok()?;
-        let state = self.lock();
-        let started = state.programs.get(&(status.device, status.inode))?;
-        match started.as_slice() {
-            [only] => Some(only.clone()),
-            several => several.iter().find(|known| **known == path).cloned(),
+        let exe = insist(|| sys::open(dir.as_raw_fd(), c"exe", libc::O_PATH, 0, 0)).ok()?;
+        let status = sys::status(exe.as_raw_fd(), c"").ok()?;
+        let started = self.lock().programs.get(&(status.device, status.inode))?.clone();
+        if let [only] = started.as_slice() {
+            return Some(only.clone());
         }
+        let path = insist(|| sys::read_link(dir.as_raw_fd(), c"exe")).ok()?;
+        started.into_iter().find(|known| *known == path)
     }
 
     /// Directory of process `tgid` in the host's `/proc`.
@@ -131,32 +160,31 @@ impl Tasks {
         self.lock().programs.is_empty()
     }
 
-    /// Process `tgid` runs the program `status` from here on, which was started as `path`.
-    pub(super) fn became(&self, tgid: u32, status: &Status, path: &[u8]) {
+    /// `task`, from [`Tasks::after_exec`], runs the program `status` from here on, which was started as `path`.
+    pub(super) fn became(&self, mut task: Task, status: &Status, path: &[u8]) {
+        task.exe = path.to_vec();
         let mut state = self.lock();
-        state.starts += 1;
+        state.forget(task.tgid);
         let started = state.programs.entry((status.device, status.inode)).or_default();
         if !started.iter().any(|known| known == path) {
             started.push(path.to_vec());
         }
-        state.tasks.retain(|_, task| task.tgid != tgid);
+        state.remember(&Arc::new(task));
+    }
+
+    /// Process `tgid` runs a program that nothing is known of.
+    pub(super) fn became_unknown(&self, tgid: u32) {
+        self.lock().forget(tgid);
     }
 }
 
-/// The program that a thread runs: the file, and its path now.
-pub(super) fn program_of(dir: BorrowedFd<'_>) -> Result<(Status, Vec<u8>)> {
-    let exe = insist(|| sys::open(dir.as_raw_fd(), c"exe", libc::O_PATH, 0, 0))?;
-    let status = sys::status(exe.as_raw_fd(), c"")?;
-    let path = insist(|| sys::read_link(dir.as_raw_fd(), c"exe"))?;
-    Ok((status, path))
-}
-
-/// A small file of `/proc`.
+/// A small file of `/proc`. It has no length to ask for, and the kernel hands out a page at a time.
 pub(super) fn read_all(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<Vec<u8>> {
     use std::io::Read;
     let file = insist(|| sys::open(dir.as_raw_fd(), name, libc::O_RDONLY, 0, 0))?;
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(PAGE);
     std::fs::File::from(file)
+        .take(u64::MAX)
         .read_to_end(&mut text)
         .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
     Ok(text)
@@ -226,12 +254,11 @@ impl Task {
 
     /// Reads a string of at most `limit` bytes with its terminator; `None` if it is longer.
     pub(super) fn string(&self, address: u64, limit: usize) -> Result<Option<CString>> {
-        const PAGE: u64 = 4096;
         let mut text = Vec::with_capacity(256);
         while text.len() < limit {
             let at = address.checked_add(text.len() as u64).ok_or(Errno::EFAULT)?;
             // Never beyond the page: the next one may not be there.
-            let room = ((PAGE - at % PAGE) as usize).min(limit - text.len());
+            let room = (PAGE - at as usize % PAGE).min(limit - text.len());
             let part = insist(|| {
                 let mut buffer = vec![0; room];
                 let length = sys::read_memory(self.tid, at, &mut buffer)?;
