@@ -15,7 +15,11 @@ use leash_tests::user;
 fn project(name: &str, directory: &Path) -> PathBuf {
     let copied = Command::new("cp").arg("-R").arg(fixtures().join("work").join(name)).arg(directory).status();
     assert!(copied.expect("cp starts").success());
-    directory.join(name)
+    let project = directory.join(name);
+    if project.join("prepare.sh").exists() {
+        assert!(Command::new("sh").arg("prepare.sh").current_dir(&project).status().expect("sh starts").success());
+    }
+    project
 }
 
 /// The home directory of the work: an empty one, or the caller's for work that needs the caller's tools.
@@ -67,6 +71,11 @@ fn caller_home() -> Option<PathBuf> {
 #[test]
 fn git_clone_commit_merge_rebase() {
     work("git", None);
+}
+
+#[test]
+fn a_thousand_files_are_cloned() {
+    work("clone", None);
 }
 
 #[test]

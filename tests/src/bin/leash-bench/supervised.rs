@@ -43,10 +43,12 @@ pub(crate) fn figures(leash: &Path, projects: &Path, opens: u64) -> anyhow::Resu
             samples.push(bench.start()?);
         }
         figures.push(Figure::at_most(format!("`leash run -- true`, {who}"), median(&mut samples), "ms", start_ms));
-        for project in ["cargo", "git", "node"] {
+        for project in ["cargo", "clone", "node"] {
             let ratio = work_ratio(&bench, &projects.join(project), project)?;
             figures.push(Figure::at_most(format!("project `{project}` over ungoverned, {who}"), ratio, "ratio", work));
         }
+        let ratio = work_ratio(&bench, &projects.join("git"), "git")?;
+        figures.push(Figure::reported(format!("project `git`, 40 short commands, over ungoverned, {who}"), ratio, "ratio"));
     }
     for figure in &mut figures {
         figure.name_backend("supervised");
@@ -130,6 +132,10 @@ fn fresh(bench: &Bench, project: &Path, name: &str) -> anyhow::Result<(PathBuf, 
     }
     let status = Command::new("cp").arg("-R").arg(project).arg(&place).status()?;
     ensure!(status.success(), "cp ended with {status}");
+    if place.join("prepare.sh").exists() {
+        let status = Command::new("sh").arg("prepare.sh").current_dir(&place).status()?;
+        ensure!(status.success(), "prepare.sh ended with {status}");
+    }
     std::fs::create_dir_all(bench.workspace().join("home"))?;
     bench.hand_over(bench.workspace())?;
     Ok((place, bench.path("work.jsonl")))
