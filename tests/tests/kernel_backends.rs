@@ -52,6 +52,7 @@ const LINES: &[(&str, &[Proof])] = &[
     ("`connect` of a datagram socket, then `send`", &[Count("NetworkSend", "datagrams", 2, 1)]),
     ("a process that shares descriptors or memory", &[Result("share", "ok", "EPERM")]),
     ("other threads while one maps", &[Chance]),
+    ("the processors of a thread that is given a descriptor", &[Result("processors", "ok", "differs")]),
     ("`O_NOFOLLOW` in the flags of a descriptor", &[Result("nofollow", "ok", "missing")]),
     ("times or extended attributes of what is mounted in two places", &[Elsewhere("kernel_hooks")]),
     ("an action that the file system refuses", &[Count("FileCreate", "/usr/leash-differences", 0, 1)]),

@@ -1,5 +1,5 @@
 """What docs/backends.md says of the backends, one `key result` a line: `ok`, `differs`, or the error's name."""
-import ctypes, errno, fcntl, os, pty, resource, signal, socket, struct, tempfile
+import ctypes, errno, fcntl, os, pty, resource, signal, socket, struct, tempfile, threading, time
 
 libc = ctypes.CDLL(None, use_errno=True)
 place = tempfile.mkdtemp(dir=".")
@@ -143,4 +143,20 @@ def interrupted():
 
 
 in_child(interrupted)
+
+# Another thread looks at the processors of this one while it opens files.
+opener, seen = threading.get_native_id(), set()
+
+
+def look():
+    end = time.monotonic() + 10
+    while len(seen) < 2 and time.monotonic() < end:
+        seen.add(frozenset(os.sched_getaffinity(opener)))
+
+
+looker = threading.Thread(target=look)
+looker.start()
+while looker.is_alive():
+    os.close(os.open(plain, os.O_RDONLY))
+say("processors", "ok" if len(seen) == 1 else "differs")
 print("place", os.path.realpath(place))

@@ -43,6 +43,11 @@ except FileExistsError as error: print(error.errno)
 for path, flags in [("none/x", os.O_CREAT), ("a/x", os.O_RDONLY), ("many", os.O_WRONLY), ("", os.O_RDONLY), ("x" * 300, os.O_RDONLY), ("new/", os.O_CREAT)]:
     try: os.open(path, flags); print("opened")
     except OSError as error: print(path[:8], error.errno)
+# nothing is opened that is there, whatever it is
+os.symlink("nowhere", "to-nothing")
+for path in ["a", "many", "many/", ".", "..", "/", "many/..", "to-nothing", "none/x", "a/x", "new/", "/proc/self/fd/0"]:
+    try: os.open(path, os.O_CREAT | os.O_EXCL); print("opened")
+    except OSError as error: print(path, error.errno)
 os.symlink("loop", "loop")
 try: open("loop")
 except OSError as error: print(error.errno)
@@ -55,3 +60,9 @@ for name, flags in [("a", 0), ("a", os.O_NONBLOCK), ("a", os.O_NOCTTY | os.O_NOA
     file = os.open(os.path.join(os.getcwd(), name), flags)
     # A descriptor from openat2 doesn't show O_LARGEFILE.
     print(name, oct(fcntl.fcntl(file, fcntl.F_GETFL) & ~(0o100000 | os.O_NOFOLLOW)), os.path.basename(os.readlink("/proc/self/fd/%d" % file)))
+# processors stay those that the program chose, and files are opened from any of them
+allowed = os.sched_getaffinity(0)
+for chosen in [{max(allowed)}, {min(allowed)}, allowed]:
+    os.sched_setaffinity(0, chosen)
+    for index in range(200): os.close(os.open("a", os.O_RDONLY))
+    print(os.sched_getaffinity(0) == chosen)

@@ -99,11 +99,12 @@ fn perform(desk: &Desk<'_>, path: &Path, flags: i32, mode: u32, resolve: u64) ->
 }
 
 fn open_or_make(desk: &Desk<'_>, path: &Path, flags: i32, mode: u32) -> Result<OwnedFd> {
-    let exclusive = flags & libc::O_EXCL != 0;
-    let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
+    if flags & libc::O_EXCL != 0 {
+        let place = resolve::place(&desk.task, path)?.map_err(|_| Errno::EEXIST)?;
+        return make(desk, &place, flags, mode);
+    }
     for _ in 0..ATTEMPTS {
-        match resolve::object_or_place(&desk.task, path, follow)? {
-            Found::Object(_) if exclusive => return Err(Errno::EEXIST),
+        match resolve::object_or_place(&desk.task, path, flags & libc::O_NOFOLLOW == 0)? {
             Found::Object(object) => {
                 if sys::status(object.as_raw_fd(), c"")?.kind() == libc::S_IFDIR {
                     return Err(Errno::EISDIR);
@@ -112,7 +113,7 @@ fn open_or_make(desk: &Desk<'_>, path: &Path, flags: i32, mode: u32) -> Result<O
             }
             Found::Nothing(place) => match make(desk, &place, flags, mode) {
                 // Somebody was faster; then it is there.
-                Err(Errno::EEXIST) if !exclusive => {}
+                Err(Errno::EEXIST) => {}
                 result => return result,
             },
         }

@@ -20,6 +20,7 @@ mod journal;
 mod messages;
 mod name;
 mod names;
+mod near;
 mod place;
 mod policy;
 mod receive;
@@ -146,6 +147,7 @@ impl Supervised {
                 stopping,
                 threads,
                 blocked: blocked::Blocked::default(),
+                processors: near::processors(),
                 myself: Weak::clone(myself),
             });
             // One that receives, one that stands ready.

@@ -52,9 +52,12 @@ pub(super) enum Found {
 
 /// The object at `path`. `follow`: its last name may be a symlink that is followed. `resolve`: further limits of openat2(2).
 pub(super) fn object(task: &Task, path: &Path, follow: bool, resolve: u64) -> Result<OwnedFd> {
+    object_from(task, &base(task, path)?, &path.text, follow, resolve)
+}
+
+fn object_from(task: &Task, base: &Base, text: &CStr, follow: bool, resolve: u64) -> Result<OwnedFd> {
     let flags = libc::O_PATH | if follow { 0 } else { libc::O_NOFOLLOW };
-    let base = base(task, path)?;
-    let open = |limits| sys::open(base_fd(&base), &path.text, flags, 0, limits);
+    let open = |limits| sys::open(base_fd(base), text, flags, 0, limits);
     if resolve != 0 {
         return open(resolve | libc::RESOLVE_NO_MAGICLINKS);
     }
@@ -69,7 +72,7 @@ pub(super) fn object(task: &Task, path: &Path, follow: bool, resolve: u64) -> Re
         Ok(object) if task.bounds.is_some() && sys::file_system(object.as_raw_fd())? == PROC_MAGIC => {}
         result => return result,
     }
-    match walk(task, base, path.text.to_bytes(), follow)? {
+    match walk(task, base, text.to_bytes(), follow)? {
         Found::Object(object) => Ok(object),
         Found::Nothing(_) => Err(Errno::ENOENT),
     }
@@ -77,16 +80,17 @@ pub(super) fn object(task: &Task, path: &Path, follow: bool, resolve: u64) -> Re
 
 /// The object at `path`, or the place where it would be made. As in open(2), a symlink that leads nowhere is followed if `follow`.
 pub(super) fn object_or_place(task: &Task, path: &Path, follow: bool) -> Result<Found> {
-    match object(task, path, follow, 0) {
+    let base = base(task, path)?;
+    match object_from(task, &base, &path.text, follow, 0) {
         Ok(object) => return Ok(Found::Object(object)),
         Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno),
     }
-    let place = place(task, path)?.map_err(|_| Errno::ENOENT)?;
+    let place = place_from(task, &base, &path.text)?.map_err(|_| Errno::ENOENT)?;
     match sys::open(place.dir.as_raw_fd(), &place.name, libc::O_PATH | libc::O_NOFOLLOW, 0, 0) {
         Err(Errno::ENOENT) => Ok(Found::Nothing(place)),
         // A symlink to nothing, or it has come into being just now.
-        _ => walk(task, base(task, path)?, path.text.to_bytes(), follow),
+        _ => walk(task, &base, path.text.to_bytes(), follow),
     }
 }
 
@@ -103,10 +107,14 @@ pub(super) enum Odd {
 
 /// The directory and the last name of `path`, which isn't followed.
 pub(super) fn place(task: &Task, path: &Path) -> Result<std::result::Result<Place, Odd>> {
-    let text = path.text.to_bytes();
-    if text.is_empty() {
+    if path.text.is_empty() {
         return Err(Errno::ENOENT);
     }
+    place_from(task, &base(task, path)?, &path.text)
+}
+
+fn place_from(task: &Task, base: &Base, text: &CStr) -> Result<std::result::Result<Place, Odd>> {
+    let text = text.to_bytes();
     let end = text.iter().rposition(|&byte| byte != b'/').map_or(0, |last| last + 1);
     let (text, slashes) = text.split_at_checked(end).unwrap_or((text, b""));
     if text.is_empty() {
@@ -120,8 +128,8 @@ pub(super) fn place(task: &Task, path: &Path) -> Result<std::result::Result<Plac
         _ => {}
     }
     let above = if above.is_empty() { b"." } else { above };
-    let above = Path { dir: path.dir, text: CString::new(above).map_err(|_| Errno::EINVAL)? };
-    let dir = object(task, &above, true, 0)?;
+    let above = CString::new(above).map_err(|_| Errno::EINVAL)?;
+    let dir = object_from(task, base, &above, true, 0)?;
     if sys::status(dir.as_raw_fd(), c"")?.kind() != libc::S_IFDIR {
         return Err(Errno::ENOTDIR);
     }
@@ -133,14 +141,16 @@ pub(super) fn place(task: &Task, path: &Path) -> Result<std::result::Result<Plac
 }
 
 /// Where a path starts; `None` at the root.
-fn base(task: &Task, path: &Path) -> Result<Option<OwnedFd>> {
+type Base = Option<OwnedFd>;
+
+fn base(task: &Task, path: &Path) -> Result<Base> {
     if path.text.to_bytes().starts_with(b"/") {
         return Ok(None);
     }
     task.base(path.dir).map(Some)
 }
 
-fn base_fd(base: &Option<OwnedFd>) -> i32 {
+fn base_fd(base: &Base) -> i32 {
     // An absolute path starts at our root, which is the session's.
     base.as_ref().map_or(libc::AT_FDCWD, AsRawFd::as_raw_fd)
 }
@@ -154,11 +164,11 @@ fn join(first: &[u8], second: &[u8]) -> Result<CString> {
 }
 
 /// Resolves name by name.
-fn walk(task: &Task, base: Option<OwnedFd>, text: &[u8], follow: bool) -> Result<Found> {
+fn walk(task: &Task, base: &Base, text: &[u8], follow: bool) -> Result<Found> {
     let root = || sys::open(libc::AT_FDCWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0, 0);
     let names = |text: &[u8]| text.split(|&byte| byte == b'/').map(<[u8]>::to_vec).collect::<VecDeque<_>>();
     let mut current = match base {
-        Some(base) => base,
+        Some(base) => base.try_clone().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EMFILE)))?,
         None => root()?,
     };
     let mut rest = names(text);

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, CpuSet, unshare};
 use nix::unistd::{Pid, gettid};
 
 use super::blocked::Blocked;
 use super::desk::{Answer, Desk};
 use super::journal::Journal;
 use super::name::Mounts;
+use super::near::Near;
 use super::policy::Policy;
 use super::sys::{self, Call, Result};
 use super::task::Tasks;
@@ -46,6 +47,8 @@ pub(super) struct Shared {
     pub(super) threads: Arc<Mutex<Vec<Pid>>>,
     /// Calls that wait for something.
     pub(super) blocked: Blocked,
+    /// See [`super::near::processors`].
+    pub(super) processors: Option<CpuSet>,
     /// For threads that start others.
     pub(super) myself: Weak<Shared>,
 }
@@ -124,7 +127,9 @@ fn handle(shared: &Arc<Shared>, call: Call) {
     let given = match answered {
         Ok(Answer::Value(value)) => sys::answer(listener, call.id, value, 0),
         Ok(Answer::Descriptor(fd, close_on_exec)) => {
+            let near = shared.processors.as_ref().and_then(|ours| Near::keep(ours, call.tid));
             let number = sys::give(listener, call.id, fd.as_fd(), close_on_exec);
+            drop(near);
             // Nobody else may have it when the caller goes on: a program that is open for writing can't be started.
             drop(fd);
             match number {
