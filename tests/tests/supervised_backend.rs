@@ -235,4 +235,14 @@ fn what_cannot_be_supervised_is_refused() {
                     landlock_create_ruleset -1 38\nuserfaultfd -1 1\nunshare -1 1\nunknown -1 38\n\
                     recvmmsg -1 38\nsetxattrat -1 38\nlistener -1 16\n";
     assert_eq!(String::from_utf8_lossy(&run.stdout), expected);
+
+    let mut doctor = std::process::Command::new(std::env::var_os("LEASH_BIN").unwrap());
+    user::act(&mut doctor);
+    let found: serde_json::Value = serde_json::from_slice(&doctor.args(["doctor", "--json"]).output().unwrap().stdout).unwrap();
+    let limits = found["limits"].as_str();
+    // Where the stronger backend works doctor says nothing of this one.
+    assert_eq!(limits.is_some(), found["backend"] == "supervised", "{found}");
+    for what in ["io_uring", "ptrace", "mounts", "namespaces", "32-bit", "x32", "doesn't know", "Landlock", "recvmmsg"] {
+        assert!(limits.is_none_or(|limits| limits.contains(what)), "{what}: {found}");
+    }
 }

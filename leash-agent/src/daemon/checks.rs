@@ -46,8 +46,9 @@ pub struct Findings {
 }
 
 /// What the supervised backend doesn't promise; the kernel's programs do.
-pub const SUPERVISED_LIMITS: &str = "the backend supervised gives the same verdicts and can't mediate io_uring, ptrace, 32-bit programs, \
-    Landlock of programs' own and recvmmsg: it refuses them; each decided call costs some microseconds (docs/backends.md, SECURITY.md)";
+pub const SUPERVISED_LIMITS: &str = "the backend supervised gives the same verdicts and refuses what it can't mediate: io_uring, ptrace, \
+    mounts, namespaces, 32-bit and x32 system calls, system calls that it doesn't know, Landlock of programs' own, recvmmsg; each decided call \
+    costs some tens of microseconds (docs/backends.md, SECURITY.md)";
 
 /// What a session without a container doesn't have.
 pub const BARE_LIMITS: &str = bare::LIMITS;
