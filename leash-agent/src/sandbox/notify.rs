@@ -76,6 +76,8 @@ const NOTIFIED: &[i64] = &[
     libc::SYS_sendmmsg,
     libc::SYS_recvmsg,
     libc::SYS_inotify_add_watch,
+    // What the supervisor makes for a program has the program's mask.
+    libc::SYS_umask,
 ];
 
 /// Refused with `EPERM`: they reach into other processes, whose programs may be granted other things, or round the supervisor.
@@ -217,19 +219,21 @@ fn program(contained: bool) -> Vec<libc::sock_filter> {
         ],
     );
     // What a call that goes on is performed with must be nobody else's but this process's: descriptors and memory are shared by
-    // threads, and by a child that its parent waits for.
-    let [files, memory, thread, vfork] =
-        [libc::CLONE_FILES, libc::CLONE_VM, libc::CLONE_THREAD, libc::CLONE_VFORK].map(|flag| flag as u32);
+    // threads, and by a child that its parent waits for. Who shares a mask for new files is told to the supervisor.
+    let [files, memory, thread, vfork, mask] =
+        [libc::CLONE_FILES, libc::CLONE_VM, libc::CLONE_THREAD, libc::CLONE_VFORK, libc::CLONE_FS].map(|flag| flag as u32);
     rule(
         &mut code,
         libc::SYS_clone,
         &[
             load(offset::argument(0)),
-            any_bit(thread, 3, 0),
-            any_bit(files, 3, 0),
+            any_bit(thread, 4, 0),
+            any_bit(files, 5, 0),
             any_bit(memory, 0, 1),
-            any_bit(vfork, 0, 1),
+            any_bit(vfork, 0, 3),
+            any_bit(mask, 1, 0),
             give(ALLOW),
+            give(NOTIFY),
             give(EPERM),
         ],
     );
@@ -409,10 +413,14 @@ mod tests {
     fn descriptors_and_memory_are_shared_by_threads_alone() {
         let answer = |flags: i32| native(libc::SYS_clone, &[(1 << 40) | flags as u64]);
         let (files, memory, thread, vfork) = (libc::CLONE_FILES, libc::CLONE_VM, libc::CLONE_THREAD, libc::CLONE_VFORK);
-        for allowed in [0, libc::SIGCHLD, memory | vfork, files | memory | thread, libc::CLONE_FS] {
+        let mask = libc::CLONE_FS;
+        for allowed in [0, libc::SIGCHLD, memory | vfork, files | memory | thread, mask | files | memory | thread] {
             assert_eq!(answer(allowed), ALLOW, "{allowed:#x}");
         }
-        for refused in [files, memory, files | memory, files | memory | vfork, files | vfork] {
+        for told in [mask, mask | libc::SIGCHLD, mask | memory | vfork] {
+            assert_eq!(answer(told), NOTIFY, "{told:#x}");
+        }
+        for refused in [files, memory, files | memory, files | memory | vfork, files | vfork, mask | files, mask | memory] {
             assert_eq!(answer(refused), EPERM, "{refused:#x}");
         }
     }

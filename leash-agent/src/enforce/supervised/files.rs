@@ -234,10 +234,22 @@ pub(super) fn place_name(desk: &Desk<'_>, place: &Place) -> Result<Name> {
 
 /// Does `action` under the caller's mask for new files. Each thread of ours has a mask of its own.
 pub(super) fn with_umask<T>(desk: &Desk<'_>, action: impl FnOnce() -> Result<T>) -> Result<T> {
-    let mask = desk.task.umask()?;
+    let mask = desk.shared.tasks.umask(&desk.task)?;
     // SAFETY: no pointers; it can't fail.
     unsafe { libc::umask(mask) };
     action()
+}
+
+/// `umask`: the kernel sets it. Asked is nothing.
+pub(super) fn set_umask(desk: &Desk<'_>) -> Result<Answer> {
+    desk.shared.tasks.will_set_umask(&desk.task);
+    Ok(Answer::Continue)
+}
+
+/// `clone` of a process that has its directory, its root and its mask together with the caller.
+pub(super) fn share_umask(desk: &Desk<'_>) -> Result<Answer> {
+    desk.shared.tasks.will_share_umask();
+    Ok(Answer::Continue)
 }
 
 /// `O_TMPFILE`: the file has no name before it is made, and nobody sees it before it is asked for.

@@ -4,7 +4,7 @@
 //! it was started. A program that was renamed since keeps that path; one whose start was never seen is not known, and what it asks
 //! is denied.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,6 +37,8 @@ pub(super) struct Task {
     exact: bool,
     /// Path of its program; empty if that isn't known.
     pub(super) exe: Vec<u8>,
+    /// Its mask for new files when it was looked up.
+    umask: Option<u32>,
     /// Where there is no container.
     pub(super) bounds: Option<Arc<Bounds>>,
 }
@@ -51,6 +53,10 @@ struct State {
     programs: HashMap<Identity, Vec<Vec<u8>>>,
     /// How many programs were started.
     starts: u64,
+    /// Processes of which several threads have one mask for new files that one of them has set.
+    masked_by_threads: HashSet<u32>,
+    /// Some processes may have one mask together.
+    masks_are_shared: bool,
 }
 
 impl State {
@@ -69,6 +75,8 @@ impl State {
     fn forget(&mut self, tgid: u32) {
         self.starts += 1;
         self.tasks.retain(|_, task| task.tgid != tgid);
+        // Its other threads are gone.
+        self.masked_by_threads.remove(&tgid);
     }
 }
 
@@ -120,7 +128,7 @@ impl Tasks {
     /// The same as [`Tasks::find`], without what was found out earlier.
     fn look_up(&self, tid: u32) -> Result<Task> {
         let dir = self.directory(tid)?;
-        let status = String::from_utf8_lossy(&read_all(dir.as_fd(), c"status")?).into_owned();
+        let status = status_of(dir.as_fd())?;
         let numbers = |name: &str| -> Option<Vec<u32>> {
             let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             line.split_ascii_whitespace().map(|word| word.parse().ok()).collect()
@@ -128,13 +136,42 @@ impl Tasks {
         let last = |name: &str| numbers(name).and_then(|numbers| numbers.last().copied()).ok_or(Errno::ESRCH);
         let exe = self.program(dir.as_fd()).unwrap_or_default();
         let tgid = last("Tgid:")?;
+        let umask = umask_of(&status);
         // Before Linux 6.9 only processes have descriptors.
         let thread = sys::thread_descriptor(tid);
         let exact = thread.is_ok() || tid == tgid;
         let pidfd = thread.or_else(|_| sys::process_descriptor(tgid))?;
         let (ppid, inner) = (last("PPid:")?, (last("NSpid:")?, last("NStgid:")?));
         let (dir, pidfd) = (Arc::new(dir), Arc::new(pidfd));
-        Ok(Task { tid, tgid, ppid, inner, dir, pidfd, exact, exe, bounds: self.bounds.clone() })
+        Ok(Task { tid, tgid, ppid, inner, dir, pidfd, exact, exe, umask, bounds: self.bounds.clone() })
+    }
+
+    /// A thread's mask for new files.
+    pub(super) fn umask(&self, task: &Task) -> Result<u32> {
+        let state = self.lock();
+        let is_its_own = !state.masks_are_shared && !state.masked_by_threads.contains(&task.tgid);
+        drop(state);
+        match task.umask {
+            Some(mask) if is_its_own => Ok(mask),
+            _ => umask_of(&status_of(task.dir.as_fd())?).ok_or(Errno::ESRCH),
+        }
+    }
+
+    /// `task`, whose call waits, sets its mask when that goes on.
+    pub(super) fn will_set_umask(&self, task: &Task) {
+        let is_single = task.is_single().unwrap_or(false);
+        let mut state = self.lock();
+        state.tasks.remove(&task.tid);
+        if !is_single {
+            // Another thread may be looked up before the mask is set.
+            state.masked_by_threads.insert(task.tgid);
+            state.masks_are_shared |= state.masked_by_threads.len() > REMEMBERED;
+        }
+    }
+
+    /// A process is made that has one mask together with another one.
+    pub(super) fn will_share_umask(&self) {
+        self.lock().masks_are_shared = true;
     }
 
     /// Path of a thread's program, if its start was seen.
@@ -190,22 +227,26 @@ pub(super) fn read_all(dir: BorrowedFd<'_>, name: &std::ffi::CStr) -> Result<Vec
     Ok(text)
 }
 
+/// The status of the thread with this directory in `/proc`, proc_pid_status(5).
+fn status_of(dir: BorrowedFd<'_>) -> Result<String> {
+    Ok(String::from_utf8_lossy(&read_all(dir, c"status")?).into_owned())
+}
+
+/// The mask for new files in a thread's status.
+fn umask_of(status: &str) -> Option<u32> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(mask.trim(), 8).ok()
+}
+
 impl Task {
     /// Whether a signal waits for it that it handles and doesn't block.
     pub(super) fn has_signal(&self) -> Result<bool> {
-        let status = String::from_utf8_lossy(&read_all(self.dir.as_fd(), c"status")?).into_owned();
+        let status = status_of(self.dir.as_fd())?;
         let set = |name: &str| {
             let word = status.lines().find_map(|line| line.strip_prefix(name)).ok_or(Errno::ESRCH)?;
             u64::from_str_radix(word.trim(), 16).map_err(|_| Errno::ESRCH)
         };
         Ok((set("SigPnd:")? | set("ShdPnd:")?) & !set("SigBlk:")? & set("SigCgt:")? != 0)
-    }
-
-    /// The thread's mask for new files.
-    pub(super) fn umask(&self) -> Result<u32> {
-        let status = String::from_utf8_lossy(&read_all(self.dir.as_fd(), c"status")?).into_owned();
-        let mask = status.lines().find_map(|line| line.strip_prefix("Umask:")).ok_or(Errno::ESRCH)?;
-        u32::from_str_radix(mask.trim(), 8).map_err(|_| Errno::ESRCH)
     }
 
     /// What one of its descriptors refers to, as a place (`O_PATH`).
@@ -281,7 +322,7 @@ impl Task {
 
 /// The session's number of the process with this directory in `/proc`; 0 for one that is outside.
 pub(super) fn inner_number(dir: BorrowedFd<'_>) -> Result<u32> {
-    let status = String::from_utf8_lossy(&read_all(dir, c"status")?).into_owned();
+    let status = status_of(dir)?;
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).ok_or(Errno::ESRCH)?;
     let inner = numbers.split_ascii_whitespace().skip(1).last();
     Ok(inner.and_then(|number| number.parse().ok()).unwrap_or(0))
