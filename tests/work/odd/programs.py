@@ -74,9 +74,14 @@ for name, flags in [("a", 0), ("a", os.O_NONBLOCK), ("a", os.O_NOCTTY | os.O_NOA
     file = os.open(os.path.join(os.getcwd(), name), flags)
     # A descriptor from openat2 doesn't show O_LARGEFILE.
     print(name, oct(fcntl.fcntl(file, fcntl.F_GETFL) & ~(0o100000 | os.O_NOFOLLOW)), os.path.basename(os.readlink("/proc/self/fd/%d" % file)))
-# processors stay those that the program chose, and files are opened from any of them
+# processors stay those that the program chose, and files are opened from any of them; never is it on another one, which a thread looks at
 allowed = os.sched_getaffinity(0)
+opener, seen, done = threading.get_native_id(), set(), threading.Event()
+def look():
+    while not done.is_set(): seen.update(os.sched_getaffinity(opener))
 for chosen in [{max(allowed)}, {min(allowed)}, allowed]:
-    os.sched_setaffinity(0, chosen)
+    os.sched_setaffinity(0, chosen); seen.clear(); done.clear()
+    looker = threading.Thread(target=look); looker.start()
     for index in range(200): os.close(os.open("a", os.O_RDONLY))
-    print(os.sched_getaffinity(0) == chosen)
+    done.set(); looker.join()
+    print(os.sched_getaffinity(0) == chosen, seen <= chosen)

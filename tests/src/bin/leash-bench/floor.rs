@@ -15,8 +15,48 @@ const SET_FLAGS: u64 = 0x4008_2104;
 /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`, since 6.6.
 const SYNC_WAKE_UP: u64 = 1;
 
+/// Calls that reach files and programs, as far as `git` makes them.
+const CALLS: [i64; 24] = [
+    libc::SYS_open,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_creat,
+    libc::SYS_truncate,
+    libc::SYS_ftruncate,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_rmdir,
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_symlink,
+    libc::SYS_symlinkat,
+    libc::SYS_link,
+    libc::SYS_linkat,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_chmod,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_utimensat,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+];
+
 /// [`workload::open_close`], with `openat` answered by another thread.
 pub(crate) fn open_close(path: &Path, iterations: u64) -> anyhow::Result<()> {
+    supervise(&[libc::SYS_openat])?;
+    workload::open_close(path, iterations)
+}
+
+/// [`workload::timed`], with every call of [`CALLS`] answered by a thread of this process.
+pub(crate) fn timed(place: &Path) -> anyhow::Result<()> {
+    supervise(&CALLS)?;
+    workload::timed(place)
+}
+
+/// From here on these calls of the calling thread, and of whatever it starts, are answered by another thread.
+fn supervise(calls: &[i64]) -> anyhow::Result<()> {
     let (sender, receiver) = std::sync::mpsc::channel::<OwnedFd>();
     std::thread::spawn(move || {
         if let Ok(listener) = receiver.recv() {
@@ -24,18 +64,18 @@ pub(crate) fn open_close(path: &Path, iterations: u64) -> anyhow::Result<()> {
         }
     });
     nix::sys::prctl::set_no_new_privs()?;
-    sender.send(listen()?)?;
-    workload::open_close(path, iterations)
+    Ok(sender.send(listen(calls)?)?)
 }
 
-fn listen() -> Result<OwnedFd, Errno> {
+fn listen(calls: &[i64]) -> Result<OwnedFd, Errno> {
     let statement = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
-    let mut code = [
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_openat as u32, 0, 1),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_USER_NOTIF, 0, 0),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
-    ];
+    let give = |action: u32| statement(libc::BPF_RET | libc::BPF_K, action, 0, 0);
+    let mut code = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
+    for &call in calls {
+        code.push(statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32, 0, 1));
+        code.push(give(libc::SECCOMP_RET_USER_NOTIF));
+    }
+    code.push(give(libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
     let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     // SAFETY: `program` points to `code`, which lives through the call; the kernel copies it.

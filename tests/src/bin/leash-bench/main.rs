@@ -94,6 +94,11 @@ enum Command {
         /// The directory.
         place: PathBuf,
     },
+    /// Like `timed`, under a supervisor that lets every call pass.
+    TimedFloor {
+        /// The directory.
+        place: PathBuf,
+    },
     /// Says `ready` and waits to be ended.
     Wait,
     /// Opens three files in a loop until the verdict on the first changes, and prints what it saw as JSON.
@@ -120,6 +125,7 @@ fn main() -> anyhow::Result<()> {
         Command::Connects { iterations } => workload::connects(iterations),
         Command::Opens { directory, processes, each } => workload::opens(&directory, processes, each),
         Command::Timed { place } => workload::timed(&place),
+        Command::TimedFloor { place } => floor::timed(&place),
         Command::Wait => workload::wait(),
         Command::Flip { directory } => workload::flip(&directory),
     }

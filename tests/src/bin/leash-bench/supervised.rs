@@ -47,6 +47,12 @@ pub(crate) fn figures(leash: &Path, projects: &Path, opens: u64) -> anyhow::Resu
             let ratio = work_ratio(&bench, &projects.join(project), project)?;
             figures.push(Figure::at_most(format!("project `{project}` over ungoverned, {who}"), ratio, "ratio", work));
         }
+        let floor = floor_ratio(&bench, &projects.join("clone"), "clone")?;
+        figures.push(Figure::reported(
+            format!("project `clone` under a supervisor that lets all pass, over ungoverned, {who}"),
+            floor,
+            "ratio",
+        ));
         let ratio = work_ratio(&bench, &projects.join("git"), "git")?;
         figures.push(Figure::reported(format!("project `git`, 40 short commands, over ungoverned, {who}"), ratio, "ratio"));
     }
@@ -109,9 +115,8 @@ fn open_close(bench: &Bench, figures: &mut Vec<Figure>) -> anyhow::Result<()> {
 fn work_ratio(bench: &Bench, project: &Path, name: &str) -> anyhow::Result<f64> {
     let mut ratios = Vec::new();
     for _ in 0..WORKS {
+        let free = free_seconds(bench, project, name, "timed")?;
         let (place, log) = fresh(bench, project, name)?;
-        let free = seconds(bench.command(&bench.this).arg("timed").arg(&place), bench)?;
-        let (place, _) = fresh(bench, project, name)?;
         // The profile doesn't know the directory of the program that takes the time.
         let permit = bench
             .write("timed.cedar", &format!("permit (principal, action, resource == File::\"{}\");", bench.this.display()))?;
@@ -122,6 +127,22 @@ fn work_ratio(bench: &Bench, project: &Path, name: &str) -> anyhow::Result<f64> 
         ratios.push(governed / free);
     }
     Ok(median(&mut ratios))
+}
+
+/// The same under a supervisor that lets every call pass: what no supervisor of this kind can do without.
+fn floor_ratio(bench: &Bench, project: &Path, name: &str) -> anyhow::Result<f64> {
+    let mut ratios = Vec::new();
+    for _ in 0..WORKS {
+        let free = free_seconds(bench, project, name, "timed")?;
+        ratios.push(free_seconds(bench, project, name, "timed-floor")? / free);
+    }
+    Ok(median(&mut ratios))
+}
+
+/// The time that a project takes without Leash. `how`: the command of this program that takes it.
+fn free_seconds(bench: &Bench, project: &Path, name: &str, how: &str) -> anyhow::Result<f64> {
+    let (place, _) = fresh(bench, project, name)?;
+    seconds(bench.command(&bench.this).arg(how).arg(&place), bench)
 }
 
 /// A copy of the project in the workspace, and where the session's log goes.
