@@ -42,7 +42,8 @@ def by_child(flags):
     os.waitpid(child, 0)
 os.umask(0o077); print(mode("private"))
 os.umask(0o002); os.mkdir("shared"); print(oct(os.stat("shared").st_mode))
-for index, change in enumerate([by_thread, lambda: by_child(0), lambda: by_child(0x200)]):  # CLONE_FS
+def by_thread_and_exec(): by_thread(); os.execv(sys.executable, [sys.executable, "-c", "import os; open('after-exec', 'w').close(); print(oct(os.stat('after-exec').st_mode))"])
+for index, change in enumerate([by_thread, by_thread_and_exec, lambda: by_child(0), lambda: by_child(0x200)]):  # CLONE_FS
     sys.stdout.flush()
     child = os.fork()
     if child == 0:

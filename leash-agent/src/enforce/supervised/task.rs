@@ -121,8 +121,10 @@ impl Tasks {
             // The thread has taken over the number of its process.
             return Ok(Task { exe: Vec::new(), ..self.look_up(tgid)? });
         }
+        // Threads that are gone may have set the mask.
+        let umask = self.umask(caller).ok();
         let (dir, pidfd, bounds) = (Arc::clone(&caller.dir), Arc::clone(&caller.pidfd), caller.bounds.clone());
-        Ok(Task { exe: Vec::new(), dir, pidfd, bounds, ..*caller })
+        Ok(Task { exe: Vec::new(), umask, dir, pidfd, bounds, ..*caller })
     }
 
     /// The same as [`Tasks::find`], without what was found out earlier.
