@@ -54,6 +54,15 @@ impl Run<'_> {
         }
     }
 
+    /// Whether there can be such sessions. Those without a container take Landlock's scopes, of Linux 6.12; that an older kernel refuses them
+    /// is tested as an ordinary user.
+    fn is_possible(&self, series: Series) -> bool {
+        match self {
+            Self::BpfLsm(_) => true,
+            Self::Supervised(run) => run.way != supervised::Way::Bare || series != Series::V6_1,
+        }
+    }
+
     /// Whether it runs on a kernel where none is named. The supervised backend, which passes everything on this machine's own kernel, runs on
     /// the oldest.
     fn runs_by_default(&self, series: Series) -> bool {
@@ -73,9 +82,11 @@ pub(super) fn run(args: &Args, suites: &[Suite], supervised: &[Suite]) -> Vec<(S
     let runs = bpf_lsm.chain(supervised).filter(|run| args.backend.is_some() || run.is_usual());
     // A suite takes about as long on each kernel, so this keeps the machines busy to the end.
     let mut pairs: Vec<(Run<'_>, usize)> = runs.flat_map(|run| (0..kernels.len()).map(move |kernel| (run, kernel))).collect();
-    if args.kernel.is_none() {
-        pairs.retain(|(run, kernel)| kernels.get(*kernel).is_some_and(|&series| run.runs_by_default(series)));
-    }
+    pairs.retain(|(run, kernel)| {
+        kernels
+            .get(*kernel)
+            .is_some_and(|&series| run.is_possible(series) && (args.kernel.is_some() || run.runs_by_default(series)))
+    });
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let machines = args.jobs.map_or(processors.min(MOST_MACHINES), usize::from).min(pairs.len());
     let totals: Mutex<Vec<Tally>> = Mutex::new(kernels.iter().map(|_| Tally::default()).collect());
