@@ -33,16 +33,16 @@ print(os.path.getsize("hole"))
 os.mkdir("many")
 for index in range(5000): open(f"many/{index}", "w").close()
 print(len(os.listdir("many")))
-# modes follow the mask: each process's own, one for all its threads, and one with a child that was made so
+# modes follow the mask: each process's own, one for all its threads, through an exec, too, and one with a child that was made so
 def mode(name): open(name, "w").close(); return oct(os.stat(name).st_mode)
 def by_thread(): thread = threading.Thread(target=os.umask, args=(0o007,)); thread.start(); thread.join()
+def by_thread_and_exec(): by_thread(); os.execv(sys.executable, [sys.executable, "-c", "import os; open('after-exec', 'w').close(); print(oct(os.stat('after-exec').st_mode))"])
 def by_child(flags):
     child = ctypes.CDLL(None).syscall(56, flags | 17, 0, 0, 0, 0)  # clone, SIGCHLD
     if child == 0: os.umask(0o027); os._exit(0)
     os.waitpid(child, 0)
 os.umask(0o077); print(mode("private"))
 os.umask(0o002); os.mkdir("shared"); print(oct(os.stat("shared").st_mode))
-def by_thread_and_exec(): by_thread(); os.execv(sys.executable, [sys.executable, "-c", "import os; open('after-exec', 'w').close(); print(oct(os.stat('after-exec').st_mode))"])
 for index, change in enumerate([by_thread, by_thread_and_exec, lambda: by_child(0), lambda: by_child(0x200)]):  # CLONE_FS
     sys.stdout.flush()
     child = os.fork()

@@ -54,8 +54,8 @@ impl Run<'_> {
         }
     }
 
-    /// Whether there can be such sessions. Those without a container take Landlock's scopes, of Linux 6.12; that an older kernel refuses them
-    /// is tested as an ordinary user.
+    /// Whether the kernel can have such sessions. Those without a container take Landlock's scopes, of Linux 6.12; that an older kernel
+    /// refuses them is a test of `kernel_run`.
     fn is_possible(&self, series: Series) -> bool {
         match self {
             Self::BpfLsm(_) => true,

@@ -240,13 +240,13 @@ pub(super) fn with_umask<T>(desk: &Desk<'_>, action: impl FnOnce() -> Result<T>)
     action()
 }
 
-/// `umask`: the kernel sets it. Asked is nothing.
+/// `umask`: the kernel sets it, and no policy is asked; what is known of it no longer holds.
 pub(super) fn set_umask(desk: &Desk<'_>) -> Result<Answer> {
     desk.shared.tasks.will_set_umask(&desk.task);
     Ok(Answer::Continue)
 }
 
-/// `clone` of a process that has its directory, its root and its mask together with the caller.
+/// `clone` with `CLONE_FS`, which is no thread: the new process has its mask together with the caller.
 pub(super) fn share_umask(desk: &Desk<'_>) -> Result<Answer> {
     desk.shared.tasks.will_share_umask();
     Ok(Answer::Continue)

@@ -37,7 +37,7 @@ pub(super) struct Task {
     exact: bool,
     /// Path of its program; empty if that isn't known.
     pub(super) exe: Vec<u8>,
-    /// Its mask for new files when it was looked up.
+    /// Its mask for new files when it was looked up. Whether that still holds, [`Tasks::umask`] knows.
     umask: Option<u32>,
     /// Where there is no container.
     pub(super) bounds: Option<Arc<Bounds>>,
@@ -55,7 +55,7 @@ struct State {
     starts: u64,
     /// Processes of which several threads have one mask for new files that one of them has set.
     masked_by_threads: HashSet<u32>,
-    /// Some processes may have one mask together.
+    /// Some processes may have one mask together, so that any of them may set it.
     masks_are_shared: bool,
 }
 
@@ -171,7 +171,7 @@ impl Tasks {
         }
     }
 
-    /// A process is made that has one mask together with another one.
+    /// A process is about to be made that has one mask together with another one.
     pub(super) fn will_share_umask(&self) {
         self.lock().masks_are_shared = true;
     }

@@ -15,32 +15,16 @@ const SET_FLAGS: u64 = 0x4008_2104;
 /// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP`, since 6.6.
 const SYNC_WAKE_UP: u64 = 1;
 
-/// Calls that reach files and programs, as far as `git` makes them.
-const CALLS: [i64; 24] = [
-    libc::SYS_open,
+/// The calls of a `git clone` that a supervisor of files and programs would be asked about.
+const OF_CLONE: [i64; 8] = [
     libc::SYS_openat,
-    libc::SYS_openat2,
-    libc::SYS_creat,
-    libc::SYS_truncate,
-    libc::SYS_ftruncate,
-    libc::SYS_unlink,
-    libc::SYS_unlinkat,
-    libc::SYS_rmdir,
     libc::SYS_mkdir,
-    libc::SYS_mkdirat,
-    libc::SYS_symlink,
-    libc::SYS_symlinkat,
-    libc::SYS_link,
-    libc::SYS_linkat,
     libc::SYS_rename,
-    libc::SYS_renameat,
-    libc::SYS_renameat2,
+    libc::SYS_unlink,
     libc::SYS_chmod,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_utimensat,
+    libc::SYS_link,
+    libc::SYS_symlink,
     libc::SYS_execve,
-    libc::SYS_execveat,
 ];
 
 /// [`workload::open_close`], with `openat` answered by another thread.
@@ -49,9 +33,9 @@ pub(crate) fn open_close(path: &Path, iterations: u64) -> anyhow::Result<()> {
     workload::open_close(path, iterations)
 }
 
-/// [`workload::timed`], with every call of [`CALLS`] answered by a thread of this process.
+/// [`workload::timed`], with every call of [`OF_CLONE`] answered by another thread.
 pub(crate) fn timed(place: &Path) -> anyhow::Result<()> {
-    supervise(&CALLS)?;
+    supervise(&OF_CLONE)?;
     workload::timed(place)
 }
 

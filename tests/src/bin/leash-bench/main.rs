@@ -94,7 +94,7 @@ enum Command {
         /// The directory.
         place: PathBuf,
     },
-    /// Like `timed`, under a supervisor that lets every call pass.
+    /// Like `timed`, under a supervisor that lets every call of a `git clone` pass.
     TimedFloor {
         /// The directory.
         place: PathBuf,
