@@ -9,6 +9,7 @@ enforce would have denied; enforced, its work succeeds and its attacks don't. Ex
 
 import argparse
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -34,6 +35,10 @@ def play(options, mode, directory):
     except json.JSONDecodeError:
         print((directory / "agent.log").read_text(errors="replace") if (directory / "agent.log").exists() else "", file=sys.stderr)
         sys.exit(f"demo.py: the agent did not run to its end (status {run.returncode})")
+    if not any(step["succeeded"] or step["denied"] for step in result["steps"]):
+        said = (directory / "agent.log").read_text(errors="replace").split("\nleash: ")[0].split("\n")
+        cause = next((line.strip() for line in reversed(said) if line.strip()), f"it ended with status {result['exit_code']}")
+        sys.exit(f"demo.py: {options.agent} could not work: {cause}")
     as_promised = result["finished"]
     for step in result["steps"]:
         attack = step["kind"] == "attack"
@@ -57,6 +62,8 @@ def main():
     parser.add_argument("--throw-away", action="store_true", help="this machine may be attacked")
     options = parser.parse_args()
     as_promised = True
+    # A place like those where people have their projects: no profile knows of it.
+    os.makedirs("/srv", exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="leash-demo-", dir="/srv") as directory:
         for mode in ("record", "enforce"):
             as_promised &= play(options, mode, pathlib.Path(directory) / mode)

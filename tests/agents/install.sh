@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs the third-party agents that the tests run, at pinned versions, below target/agents (or $LEASH_AGENTS_DIR).
+# Installs the third-party agents that the tests run, at pinned versions, into $LEASH_AGENTS_DIR.
 # Where the packages come from is the machine's own configuration of pip and npm. Does nothing if all of it is there.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-directory=${LEASH_AGENTS_DIR:-$here/../../target/agents}
+directory=${LEASH_AGENTS_DIR:?names the directory to install into; cargo xtask setup does}
 stamp=$(cat "$here/install.sh" "$here/requirements.txt" "$here/package.json" | sha256sum)
 
 if [ "$(cat "$directory/stamp" 2>/dev/null || true)" = "$stamp" ]; then
@@ -23,8 +23,11 @@ if [ -z "$python" ]; then
     echo "install.sh: needs Python 3.10 or later with venv (Debian: apt-get install python3-venv)" >&2
     exit 1
 fi
-if ! command -v npm >/dev/null; then
-    echo "install.sh: needs Node.js 20 or later with npm (Debian: apt-get install nodejs npm)" >&2
+# Node.js where the agents will find it: their sessions know no version manager of somebody's home.
+PATH=/usr/local/bin:/usr/bin:/bin
+major=$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)
+if [ "$major" -lt 20 ] || ! command -v npm >/dev/null; then
+    echo "install.sh: needs Node.js 20 or later with npm in $PATH; found version $major (0: none)" >&2
     exit 1
 fi
 

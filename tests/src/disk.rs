@@ -30,6 +30,29 @@ impl Disk {
     }
 }
 
+/// An overlay of layers on the ground; unmounted when dropped.
+pub struct Overlay(PathBuf);
+
+impl Overlay {
+    /// Mounts one there; `fill` makes what the lower layer holds.
+    pub fn mount(at: &str, fill: impl FnOnce(&Path)) -> Self {
+        let at = ground::fresh(at);
+        let layers = ground::fresh(at.with_extension("layers"));
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| ground::fresh(layers.join(name)));
+        fill(&lower);
+        let text = |path: &Path| path.display().to_string();
+        let options = format!("lowerdir={},upperdir={},workdir={}", text(&lower), text(&upper), text(&work));
+        ground::run("mount", &["-t", "overlay", "-o", &options, "leash-tests", &text(&at)]);
+        Self(at)
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        ground::run("umount", &[self.0.to_str().unwrap()]);
+    }
+}
+
 impl Drop for Disk {
     fn drop(&mut self) {
         ground::run("umount", &[self.0.to_str().unwrap()]);

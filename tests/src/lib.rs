@@ -11,7 +11,6 @@ pub mod cases;
 pub mod disk;
 pub mod ground;
 pub mod hook;
-pub mod keeper;
 pub mod random;
 pub mod session;
 pub mod user;

@@ -9,7 +9,6 @@ use std::path::Path;
 use std::process::Command;
 
 use governed::{Log, describe, fixtures, leash, names_policy, resource_text, scratch};
-use leash_tests::keeper::keep_loaded;
 use leash_tests::user;
 use serde::Deserialize;
 
@@ -52,7 +51,6 @@ fn run(agent: &str, directory: &Path, leash_args: Option<&[&str]>) -> Report {
         command.arg(format!("--user={user}"));
     }
     if let Some(arguments) = leash_args {
-        keep_loaded();
         command.arg("--leash").arg(leash()).arg("--").args(arguments);
     }
     let output = command.output().expect("python3 starts");

@@ -11,7 +11,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use governed::{leash, scratch};
-use leash_tests::keeper::keep_loaded;
 use leash_tests::user;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
@@ -35,7 +34,6 @@ fn size(rows: u16, columns: u16) -> Winsize {
 
 impl Person {
     fn run(command: &[&str]) -> Self {
-        keep_loaded();
         let dir = scratch();
         let policy = dir.path().join("p.cedar");
         fs::write(&policy, "permit (principal, action, resource);").unwrap();

@@ -8,7 +8,6 @@ use std::process::{Command, Output};
 use std::{env, fs};
 
 use governed::{Log, at_home, fixtures, leash, scratch};
-use leash_tests::keeper::keep_loaded;
 use leash_tests::user;
 
 /// A fresh copy of a project of `tests/work`.
@@ -50,7 +49,6 @@ fn work(name: &str, home: Option<PathBuf>) {
     let output = command.arg("run.sh").current_dir(workspace).output().expect("sh starts");
     assert_done(&output, "by itself");
 
-    keep_loaded();
     let workspace = project(name, &governed);
     user::hand_over(directory.path());
     let log = directory.path().join("log.jsonl");

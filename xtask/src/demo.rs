@@ -22,13 +22,19 @@ pub(crate) struct Args {
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    setup::everything()?;
+    if args.kernel.is_some() { setup::everything() } else { setup::agents() }?;
     ebpf::build()?;
     build::release()?;
     let leash = build::leash();
     let demo = paths::root().join("tests/agents/demo.py");
     let Some(series) = args.kernel else {
-        let status = Command::new("python3").arg(demo).arg("--leash").arg(leash).args(["--agent", &args.agent]).status();
+        let status = Command::new("python3")
+            .arg(demo)
+            .arg("--leash")
+            .arg(leash)
+            .args(["--agent", &args.agent])
+            .env("LEASH_AGENTS_DIR", paths::agents())
+            .status();
         let status = status.context("couldn't start python3")?;
         return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     };
@@ -38,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         cpus: 2,
         rw: Vec::new(),
         timeout: Some(LIMIT),
-        env: Vec::new(),
+        env: vec![("LEASH_AGENTS_DIR".to_owned(), paths::agents().display().to_string())],
         show_console: false,
         output: vm::Output::Passed,
         command: vec![

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{paths, process};
+use crate::{paths, process, setup};
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -61,12 +61,12 @@ impl Toolchain {
         let mut command = match self {
             Self::Distribution => {
                 let mut cargo = Command::new("/usr/bin/cargo");
-                cargo.env("RUSTC_BOOTSTRAP", "1").env("PATH", search_path(&["/usr/bin"]));
+                cargo.env("RUSTC_BOOTSTRAP", "1").env("PATH", search_path("/usr/bin"));
                 cargo
             }
             Self::Nightly => {
                 let mut rustup = Command::new("rustup");
-                rustup.args(["run", "nightly", "cargo"]).env("PATH", search_path(&[]));
+                rustup.args(["run", "nightly", "cargo"]);
                 rustup
             }
         };
@@ -92,16 +92,10 @@ fn without_cargo(command: &mut Command) -> &mut Command {
     command
 }
 
-/// Where `cargo install` puts programs.
-pub(crate) fn cargo_bin() -> PathBuf {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
-    home.unwrap_or_else(|| PathBuf::from("/root/.cargo")).join("bin")
-}
-
-fn search_path(first: &[&str]) -> OsString {
+/// The caller's, after this directory.
+fn search_path(first: &str) -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
-    let dirs = first.iter().map(PathBuf::from).chain(env::split_paths(&path)).chain([cargo_bin()]);
+    let dirs = std::iter::once(PathBuf::from(first)).chain(env::split_paths(&path));
     env::join_paths(dirs).unwrap_or(path.clone())
 }
 
@@ -115,7 +109,9 @@ pub(crate) fn build() -> Result<()> {
     let build_dir = paths::target().join("bpf-build");
     let mut cargo = toolchain.cargo();
     cargo.current_dir(&crate_dir).env("CARGO_TARGET_DIR", &build_dir);
-    cargo.env("RUSTFLAGS", "-Clinker=bpf-linker -Ctarget-cpu=v3 -Cdebuginfo=2 -Clink-arg=--btf");
+    // Flags are separated so because a path may hold a space.
+    let linker = format!("-Clinker={}", setup::bpf_linker().display());
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", [&linker, "-Ctarget-cpu=v3", "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f"));
     cargo.args(["build", "--release", "--target", TARGET, "-Z", "build-std=core"]);
     if crate_dir.join("Cargo.lock").exists() {
         cargo.arg("--locked");

@@ -1,4 +1,4 @@
-//! Debian kernels to test on: fetched once, unpacked and kept under `target/vm/<series>/`.
+//! Debian kernels to test on: fetched once, unpacked and kept in the cache, a directory for each series.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

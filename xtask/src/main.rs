@@ -9,10 +9,12 @@ mod build;
 mod demo;
 mod ebpf;
 mod fuzz;
+mod gate;
 mod kernel;
 mod paths;
 mod process;
 mod setup;
+mod steps;
 mod test;
 mod tidy;
 mod vm;
@@ -35,8 +37,10 @@ enum Command {
     Setup(setup::Args),
     /// Build `target/release/leash`, with its eBPF object embedded
     Build(build::Args),
-    /// Run all tests: here, and on each kernel in a machine of its own
+    /// Run the tests, on this machine and on other kernels in machines
     Test(test::Args),
+    /// Check and test everything that has to hold before a change goes in
+    Gate,
     /// Set everything up and show an agent, recorded and then enforced
     Demo(demo::Args),
     /// Take the figures of SPECIFICATION.md
@@ -64,6 +68,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Setup(args) => setup::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Build(args) => build::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Test(args) => test::run(&args),
+        Command::Gate => gate::run(),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),

@@ -17,8 +17,33 @@ pub(crate) fn target() -> PathBuf {
     }
 }
 
-/// The cache of kernels. It doesn't follow `CARGO_TARGET_DIR`: what it holds doesn't depend on a build, and
-/// several build directories of one checkout should share it.
+/// Where test programs, and what they start, are built.
+pub(crate) fn debug() -> PathBuf {
+    target().join("debug")
+}
+
+/// What development needs and no checkout owns: kernels, third-party agents, tools of fixed versions. It is the user's, so that a fresh
+/// checkout on a prepared machine has nothing to fetch: `LEASH_DEV_CACHE`, or `leash-dev` in the user's cache directory.
+fn cache() -> PathBuf {
+    if let Some(dir) = env::var_os("LEASH_DEV_CACHE") {
+        return root().join(dir);
+    }
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    caches.map_or_else(|| root().join("target/cache"), |caches| caches.join("leash-dev"))
+}
+
+/// The kernels to test on.
 pub(crate) fn kernels() -> PathBuf {
-    root().join("target/vm")
+    cache().join("kernels")
+}
+
+/// The third-party agents that the tests run.
+pub(crate) fn agents() -> PathBuf {
+    cache().join("agents")
+}
+
+/// Programs that building and checking need, at the versions that the project names.
+pub(crate) fn tools() -> PathBuf {
+    cache().join("tools")
 }

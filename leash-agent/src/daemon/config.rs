@@ -4,6 +4,7 @@
 //! The caller's file is read with the caller's rights, and so is every file that it names: under `sudo`, a file in a home directory
 //! is no way to have root read for its owner.
 
+use std::ffi::OsString;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -61,14 +62,14 @@ struct Tables {
 /// Reads the machine's file and the caller's.
 pub fn read() -> Result<Defaults, RunError> {
     let caller = session::caller(Uid::effective().is_root())?;
-    both(&Path::new(SYSTEM_DIR).join(NAME), own_file(&caller).as_deref(), &caller)
+    both(&Path::new(SYSTEM_DIR).join(NAME), own_file(&caller, std::env::var_os("XDG_CONFIG_HOME")).as_deref(), &caller)
 }
 
 /// Where the caller's file is. Their variable is theirs only if this process is, and a home directory only if it belongs to them: `su`
 /// and its like leave another user's in `$HOME`.
-fn own_file(caller: &Identity) -> Option<PathBuf> {
+fn own_file(caller: &Identity, config_home: Option<OsString>) -> Option<PathBuf> {
     let own = Uid::current().as_raw() == caller.uid;
-    let base = std::env::var_os("XDG_CONFIG_HOME").filter(|_| own).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = config_home.filter(|_| own).map(PathBuf::from).filter(|path| path.is_absolute());
     let at_home = || caller.home.metadata().is_ok_and(|home| home.uid() == caller.uid).then(|| caller.home.join(".config"));
     Some(base.or_else(at_home)?.join("leash").join(NAME))
 }

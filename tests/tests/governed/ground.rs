@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use leash_tests::keeper::keep_loaded;
 use leash_tests::user;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -23,7 +22,6 @@ pub(crate) struct Ground {
 
 impl Ground {
     pub(crate) fn new(policy: &str) -> Self {
-        keep_loaded();
         let dir = scratch();
         for name in ["w", "policy", "home"] {
             fs::create_dir(dir.path().join(name)).unwrap();

@@ -1,180 +1,174 @@
-//! The suites of the kernels: a machine for each suite on each kernel, some at a time. An emulated machine keeps about one
-//! processor busy, whatever it has.
+//! Many suites in one machine: it boots once, the kernel verifies our programs once, and the suites run one after the other, each in mount
+//! and network namespaces of its own.
 
 use std::ffi::OsString;
-use std::io::Write;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::suite::Suite;
-use super::supervised;
+use anyhow::{Context, Result};
+
+use super::plan::{Job, Place, Run, Subject};
 use super::tally::Tally;
-use super::{Args, Backend};
-use crate::build;
+use super::{Args, ground, report};
 use crate::kernel::Series;
-use crate::vm::{self, Output};
+use crate::paths;
+use crate::vm::{self, Output, quote};
 
-/// A machine that takes longer than this hangs; the slowest emulated suite takes a fraction of it.
-const LIMIT: Duration = Duration::from_secs(25 * 60);
-/// More machines than this need more memory than a developer's machine may have.
-const MOST_MACHINES: usize = 4;
+/// A machine that takes longer than this hangs; one with all suites of a backend takes less.
+const LIMIT: Duration = Duration::from_secs(80 * 60);
+/// How often the machine's results are looked for.
+const LOOK: Duration = Duration::from_millis(500);
 
-/// Suites of whole programs, which ask the kernel nothing that the others don't: where no kernel is named, they run on one.
-const OF_PROGRAMS: [&str; 3] = ["kernel_agents", "kernel_terminal", "kernel_work"];
+/// Runs the suites one after the other. A suite whose machine tripped over its emulation runs again in the next one, and those that had
+/// ended by then don't.
+///
+/// Programs of the kernel live as long as something holds them: an idle session does, so that not every `leash run` has them verified
+/// again, which takes many seconds on an emulated processor. It ends with the pipe that it reads.
+const SCRIPT: &str = r#"
+cd "$1"
+keep() {
+    mkdir -p /srv/leash-idle
+    echo 'permit (principal, action, resource);' >/srv/leash-idle/p.cedar
+    mkfifo /run/leash-idle.in /run/leash-idle.out
+    "$LEASH_BIN" -q run --policy /srv/leash-idle/p.cedar --log /srv/leash-idle/log.jsonl --workspace /srv/leash-idle \
+        -- sh -c 'echo ready; cat' </run/leash-idle.in >/run/leash-idle.out 2>idle.err &
+    exec 9>/run/leash-idle.in
+    read -r ready </run/leash-idle.out
+}
+suite() {
+    number=$1
+    [ ! -e "$number.status" ] || return 0
+    begin=$(cut -d. -f1 /proc/uptime)
+    sh "$number.sh" >"$number.out" 2>&1 </dev/null 9>&-
+    status=$?
+    echo "$status $(($(cut -d. -f1 /proc/uptime) - begin))" >"$number.new"
+    mv "$number.new" "$number.status"
+}
+"#;
 
-/// A suite in a machine.
-#[derive(Clone, Copy)]
-enum Run<'a> {
-    BpfLsm(&'a Suite),
-    Supervised(supervised::Run<'a>),
+/// Where a machine's suites and their results are, on both sides.
+struct Exchange(PathBuf);
+
+impl Exchange {
+    fn new(name: &str) -> Result<Self> {
+        let dir = paths::target().join("machines").join(name);
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(|| format!("{}", dir.display())),
+            _ => {}
+        }
+        fs::create_dir_all(&dir).with_context(|| format!("couldn't create {}", dir.display()))?;
+        Ok(Self(dir))
+    }
+
+    fn file(&self, index: usize, kind: &str) -> PathBuf {
+        self.0.join(format!("{index:02}.{kind}"))
+    }
+
+    /// Writes what the machine runs.
+    fn fill(&self, args: &Args, series: Series, runs: &[Run]) -> Result<()> {
+        let mut script = SCRIPT.as_bytes().to_vec();
+        if runs.iter().any(|run| run.subject == Subject::BpfLsm) {
+            script.extend_from_slice(b"LEASH_BIN=");
+            quote(args.binary().path().as_os_str(), &mut script);
+            script.extend_from_slice(b"\nkeep\n");
+        }
+        for (index, run) in runs.iter().enumerate() {
+            fs::write(self.file(index, "sh"), one(args, series, run)?)?;
+            script.extend_from_slice(format!("suite {index:02}\n").as_bytes());
+        }
+        script.extend_from_slice(b"exec 9>&-\nwait\n");
+        fs::write(self.0.join("all.sh"), script).context("couldn't write what the machine runs")
+    }
+
+    /// What came of a suite that has ended.
+    fn result(&self, index: usize, run: &Run) -> Option<Tally> {
+        let status = fs::read_to_string(self.file(index, "status")).ok()?;
+        let (status, seconds) = status.trim().split_once(' ')?;
+        let text = self.said(index);
+        let elapsed = Duration::from_secs(seconds.parse().ok()?);
+        Some(Tally::of(run, &text, status == "0", elapsed))
+    }
+
+    fn said(&self, index: usize) -> String {
+        String::from_utf8_lossy(&fs::read(self.file(index, "out")).unwrap_or_default()).into_owned()
+    }
 }
 
-impl Run<'_> {
-    fn suite(&self) -> &Suite {
-        match self {
-            Self::BpfLsm(suite) => suite,
-            Self::Supervised(run) => run.suite,
-        }
+/// A script that runs one suite.
+fn one(args: &Args, series: Series, run: &Run) -> Result<Vec<u8>> {
+    let mut script = b"exec env".to_vec();
+    let pairs = ground::environment(run, series.name(), args.binary());
+    let pairs = pairs.into_iter().map(|(name, value)| OsString::from(format!("{name}={value}")));
+    for word in pairs.chain(ground::command(run, Place::Machine(series))?) {
+        script.push(b' ');
+        quote(&word, &mut script);
     }
-
-    fn name(&self) -> String {
-        match self {
-            Self::BpfLsm(suite) => suite.name.clone(),
-            Self::Supervised(run) => format!("{} (supervised, {})", run.suite.name, run.way.words()),
-        }
-    }
-
-    /// Whether it runs where no backend is named.
-    fn is_usual(&self) -> bool {
-        match self {
-            Self::BpfLsm(_) => true,
-            Self::Supervised(run) => run.is_usual_in_machines(),
-        }
-    }
-
-    /// Whether the kernel can have such sessions. Those without a container take Landlock's scopes, of Linux 6.12; that an older kernel
-    /// refuses them is a test of `kernel_run`.
-    fn is_possible(&self, series: Series) -> bool {
-        match self {
-            Self::BpfLsm(_) => true,
-            Self::Supervised(run) => run.way != supervised::Way::Bare || series != Series::V6_1,
-        }
-    }
-
-    /// Whether it runs on a kernel where none is named. The supervised backend, which passes everything on this machine's own kernel, runs on
-    /// the oldest.
-    fn runs_by_default(&self, series: Series) -> bool {
-        match self {
-            Self::BpfLsm(suite) => series == Series::V6_12 || !OF_PROGRAMS.contains(&suite.name.as_str()),
-            Self::Supervised(_) => series == Series::V6_1,
-        }
-    }
+    script.push(b'\n');
+    Ok(script)
 }
 
-/// Runs all `suites` on the kernels asked for, and the `supervised` ones on that backend. The results are by kernel; a time is the sum of its
-/// machines'.
-pub(super) fn run(args: &Args, suites: &[Suite], supervised: &[Suite]) -> Vec<(String, Tally)> {
-    let kernels = args.kernels();
-    let bpf_lsm = suites.iter().map(Run::BpfLsm).filter(|_| args.backend != Some(Backend::Supervised));
-    let supervised = supervised::Run::all(supervised).map(Run::Supervised).filter(|_| args.backend != Some(Backend::BpfLsm));
-    let runs = bpf_lsm.chain(supervised).filter(|run| args.backend.is_some() || run.is_usual());
-    // A suite takes about as long on each kernel, so this keeps the machines busy to the end.
-    let mut pairs: Vec<(Run<'_>, usize)> = runs.flat_map(|run| (0..kernels.len()).map(move |kernel| (run, kernel))).collect();
-    pairs.retain(|(run, kernel)| {
-        kernels
-            .get(*kernel)
-            .is_some_and(|&series| run.is_possible(series) && (args.kernel.is_some() || run.runs_by_default(series)))
-    });
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    let machines = args.jobs.map_or(processors.min(MOST_MACHINES), usize::from).min(pairs.len());
-    let totals: Mutex<Vec<Tally>> = Mutex::new(kernels.iter().map(|_| Tally::default()).collect());
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..machines {
-            scope.spawn(|| {
-                while let Some(&(run, kernel)) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let Some(&series) = kernels.get(kernel) else { return };
-                    let tally = run_one(args, series, run, machines == 1);
-                    if let Some(total) = totals.lock().unwrap_or_else(PoisonError::into_inner).get_mut(kernel) {
-                        total.add(&tally);
-                    }
-                }
-            });
-        }
-    });
-    let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
-    kernels.iter().zip(totals).map(|(series, tally)| (format!("kernel {}", series.name()), tally)).collect()
-}
-
-/// The command line of a suite. One test at a time: they share the machine's one kernel.
-fn in_machine(suite: &Suite, filter: Option<&str>) -> Vec<OsString> {
-    let mut words = vec![suite.program.clone().into()];
-    words.extend(filter.map(OsString::from));
-    words.push("--test-threads=1".into());
-    for (_, test) in supervised::NOT_IN_MACHINES.iter().filter(|(name, _)| *name == suite.name) {
-        words.extend(["--skip", test].map(OsString::from));
-    }
-    words
-}
-
-fn environment(suite: &Suite, series: Series) -> Vec<(String, String)> {
-    let pairs = [
-        ("CARGO_MANIFEST_DIR", suite.directory.display().to_string()),
-        ("LEASH_BIN", build::leash().display().to_string()),
-        ("LEASH_EXPECT_KERNEL", series.name().to_owned()),
-    ];
-    pairs.map(|(name, value)| (name.to_owned(), value)).to_vec()
-}
-
-/// One suite in a machine. Where others run beside it, its output comes in one piece at the end.
-fn run_one(args: &Args, series: Series, run: Run<'_>, alone: bool) -> Tally {
-    const IN_PLACE: &str = r#"cd "$0" && exec "$@""#;
-    let (name, suite) = (run.name(), run.suite());
-    let title = format!("kernel {}: {name}", series.name());
-    println!("\n=== {title}{}", if alone { "" } else { " begins" });
-    let start = Instant::now();
+/// Runs a machine's suites and reports each as it ends.
+pub(super) fn run(args: &Args, number: usize, series: Series, job: &Job) -> Result<Vec<Tally>> {
+    let exchange = Exchange::new(&format!("{}-{number}", series.name()))?;
+    exchange.fill(args, series, &job.runs)?;
     let text = Arc::new(Mutex::new(Vec::new()));
-    let filter = args.filter.as_deref();
-    let (words, env) = match run {
-        Run::BpfLsm(suite) => (in_machine(suite, filter), environment(suite, series)),
-        Run::Supervised(run) => (run.command(true, filter), run.environment(series.name())),
-    };
-    let mut command = ["/bin/sh", "-c", IN_PLACE].map(OsString::from).to_vec();
-    command.push(suite.directory.clone().into());
-    command.extend(words);
-    let job = vm::Job {
+    let machine = vm::Job {
         series,
         mem_mib: args.mem,
         cpus: 2,
-        rw: Vec::new(),
+        rw: vec![exchange.0.clone()],
         timeout: Some(LIMIT),
-        env,
+        env: Vec::new(),
         show_console: false,
-        output: if alone { Output::Copied(Arc::clone(&text)) } else { Output::Kept(Arc::clone(&text)) },
-        command,
+        output: Output::Kept(Arc::clone(&text)),
+        command: ["/bin/sh".into(), exchange.0.join("all.sh").into(), exchange.0.clone().into()].into(),
     };
-    let outcome = vm::execute(&job);
-    let text = String::from_utf8_lossy(&text.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
-    let mut tally = Tally::parse(&text, &[&suite.name]);
-    let mut words = if alone { String::new() } else { format!("\n=== {title} has ended\n{text}") };
-    match outcome {
-        Ok(status) => tally.expect_end(status == 0, "ended badly without naming a test"),
-        // The others still have something to say.
-        Err(error) => {
-            words.push_str(&format!("error: {error:#}\n"));
-            tally.fail(&format!("the machine: {error}"));
+    let ended = AtomicBool::new(false);
+    let mut results: Vec<Option<Tally>> = vec![None; job.runs.len()];
+    let outcome = thread::scope(|scope| {
+        let machine = scope.spawn(|| {
+            let outcome = vm::execute(&machine);
+            ended.store(true, Ordering::Release);
+            outcome
+        });
+        loop {
+            let last = ended.load(Ordering::Acquire);
+            for (index, run) in job.runs.iter().enumerate() {
+                let Some(place) = results.get_mut(index).filter(|place| place.is_none()) else { continue };
+                *place = exchange.result(index, run);
+                if let Some(tally) = place {
+                    report::suite(job.place, run, tally, &exchange.said(index));
+                }
+            }
+            if last {
+                break machine.join();
+            }
+            thread::sleep(LOOK);
         }
+    });
+    let words = match outcome {
+        Ok(Ok(0)) => None,
+        Ok(Ok(status)) => Some(format!("the machine's script ended with {status}")),
+        Ok(Err(error)) => Some(format!("{error:#}")),
+        Err(_) => Some("the machine's thread panicked".to_owned()),
+    };
+    if let Some(words) = &words {
+        let said = text.lock().unwrap_or_else(PoisonError::into_inner);
+        println!("\n=== {}: {words}\n{}", job.place.name(), String::from_utf8_lossy(&said));
     }
-    if tally.passed + tally.failed == 0 {
-        tally.fail("nothing ran");
-    }
-    // In one piece; a reader that went away is no reason to stop.
-    let _ = std::io::stdout().lock().write_all(words.as_bytes());
-    for failure in &mut tally.failures {
-        *failure = format!("{name}: {failure}");
-    }
-    tally.elapsed = start.elapsed();
-    tally
+    // What has no result failed with the machine, whatever it had printed.
+    let lost = |(index, (run, tally)): (usize, (&Run, Option<Tally>))| {
+        tally.unwrap_or_else(|| {
+            let mut tally = Tally::lost(run, words.as_deref().unwrap_or("the machine ended before it"));
+            tally.left_out = run.left_out as u64;
+            report::suite(job.place, run, &tally, &exchange.said(index));
+            tally
+        })
+    };
+    Ok(job.runs.iter().zip(results).enumerate().map(lost).collect())
 }

@@ -1,53 +1,106 @@
-//! `cargo xtask test`: what can be tested on any machine is tested here, the rest on each kernel of the matrix.
+//! `cargo xtask test`: what can be tested on any machine is tested here, the rest on kernels of the matrix.
 //!
-//! Test programs of the crate `leash-tests` named `kernel_*` need root and BPF LSM. They are built once, here, and run
-//! as they are against `target/release/leash`, each in a machine of its own on each kernel, some machines at a time.
+//! Test programs of the crate `leash-tests` named `kernel_*` and `supervised_*` are about sessions. All are built once, here, together with
+//! the `leash` that they test, and run as they are, here and in machines. Some jobs run at a time: the suites of a machine, or of a way in
+//! which the supervised backend runs here.
 
+mod ground;
+mod here;
 mod machine;
+mod plan;
+mod report;
 mod suite;
-mod supervised;
 mod tally;
 
-use std::process::{Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
-use self::suite::Suite;
+use self::here::Here;
+use self::plan::{Job, Place, Plan};
 use self::tally::Tally;
 use crate::kernel::Series;
-use crate::{build, ebpf, process, setup};
+use crate::steps::Steps;
+use crate::{build, ebpf, paths, setup};
+
+pub(crate) use self::suite::FEATURE;
+
+/// More machines than this need more memory than a developer's machine may have.
+const MOST_JOBS: usize = 4;
+/// What a machine has, unless something else is asked for.
+const MEMORY_MIB: u32 = 3072;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which kernels to test on: 6.1, 6.12, 7.2, `all` or `none` [default: all, whole programs at work on 6.12 only]
-    #[arg(long, value_name = "K", value_parser = parse_kernels)]
-    kernel: Option<Kernels>,
-    /// Leave out the tests that need no kernel of their own
+    /// Every suite on these kernels: 6.1, 6.12, 7.2, `all` or `none` [default: one of them, by turns; hooks and red team on the others]
+    #[arg(long = "kernel", value_name = "K", value_parser = parse_kernels)]
+    kernels: Option<Kernels>,
+    /// Leave out what runs on this machine's own kernel
     #[arg(long)]
     kernel_only: bool,
-    /// Which backend's suites run on the kernels [default: bpf-lsm's, and two of supervised's as root on 6.1]
+    /// Which backend's suites run on the kernels [default: bpf-lsm's, and two of supervised's as root]
     #[arg(long, value_enum)]
     backend: Option<Backend>,
-    /// Only the kernel suites whose names contain this
+    /// Only the suites whose names contain this
     #[arg(long, value_name = "TEXT", default_value = "")]
     suite: String,
-    /// Only the tests of the kernel suites whose names contain this
+    /// Only the tests whose names contain this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
-    /// How many machines run at a time [default: as many as there are processors, at most 4]
+    /// Test `target/release/leash` instead of the one that is built with the tests
+    #[arg(long)]
+    release: bool,
+    /// How many machines, or ways on this one, run at a time [default: as many as there are processors, at most 4]
     #[arg(long, value_name = "N")]
     jobs: Option<std::num::NonZero<usize>>,
     /// The memory of each machine
-    #[arg(long, value_name = "MiB", default_value_t = 3072)]
+    #[arg(long, value_name = "MiB", default_value_t = MEMORY_MIB)]
     mem: u32,
 }
 
 impl Args {
-    fn kernels(&self) -> &[Series] {
-        self.kernel.as_ref().map_or(&Series::ALL, |kernels| &kernels.0)
+    /// What runs on every change.
+    pub(crate) fn usual() -> Self {
+        Self {
+            kernels: None,
+            kernel_only: false,
+            backend: None,
+            suite: String::new(),
+            filter: None,
+            release: false,
+            jobs: None,
+            mem: MEMORY_MIB,
+        }
+    }
+
+    fn binary(&self) -> Binary {
+        if self.release { Binary::Release } else { Binary::OfTests }
     }
 }
+
+/// Which `leash` is tested.
+#[derive(Clone, Copy)]
+enum Binary {
+    /// Built with the tests, in the same graph: with assertions, and less optimised.
+    OfTests,
+    Release,
+}
+
+impl Binary {
+    fn path(self) -> PathBuf {
+        match self {
+            Self::OfTests => paths::debug().join("leash"),
+            Self::Release => build::leash(),
+        }
+    }
+}
+
+type Kernels = Vec<Series>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Backend {
@@ -55,17 +108,14 @@ enum Backend {
     Supervised,
 }
 
-#[derive(Clone, Debug)]
-struct Kernels(Vec<Series>);
-
 fn parse_kernels(text: &str) -> Result<Kernels, String> {
     match text {
-        "all" => Ok(Kernels(Series::ALL.into())),
-        "none" => Ok(Kernels(Vec::new())),
+        "all" => Ok(Series::ALL.into()),
+        "none" => Ok(Vec::new()),
         one => Series::ALL
             .into_iter()
             .find(|series| series.name() == one)
-            .map(|series| Kernels(vec![series]))
+            .map(|series| vec![series])
             .ok_or_else(|| "expected 6.1, 6.12, 7.2, all or none".to_owned()),
     }
 }
@@ -73,86 +123,68 @@ fn parse_kernels(text: &str) -> Result<Kernels, String> {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::everything()?;
     ebpf::build()?;
-    build::release()?;
-    let suites = suite::build()?;
-    let (supervised, suites): (Vec<Suite>, Vec<Suite>) = suites.into_iter().partition(Suite::is_supervised);
-    let (mut in_machines, here): (Vec<Suite>, Vec<Suite>) = suites.into_iter().partition(Suite::needs_kernel);
-    let twice = in_machines.iter().chain(&supervised).filter(|suite| suite.is_for_supervised()).cloned().collect::<Vec<_>>();
-    let mut supervised_in_machines = twice.clone();
-    for suites in [&mut in_machines, &mut supervised_in_machines] {
-        suites.retain(|suite| suite.name.contains(&args.suite));
-        if let Some(filter) = &args.filter {
-            let kept: Result<Vec<bool>> = suites.iter().map(|suite| suite.has_test(filter)).collect();
-            let mut kept = kept?.into_iter();
-            suites.retain(|_| kept.next().unwrap_or(true));
-        }
+    if args.release {
+        build::release()?;
     }
-    if in_machines.is_empty() && supervised_in_machines.is_empty() && !args.kernels().is_empty() {
-        bail!("no suite for the kernels has a test that matches: nothing would be tested on the kernels");
-    }
-
-    let mut results = Vec::new();
-    if !args.kernel_only {
-        results.push(("this machine".to_owned(), run_here(&here)?));
-        results.push(("this machine, supervised".to_owned(), supervised::run(&twice)?));
-    }
-    results.extend(machine::run(args, &in_machines, &supervised_in_machines));
-    Ok(report(&results))
+    run_suites(args, &suite::build()?, Steps::default())
 }
 
-/// The summary; its last line is for other programs.
-fn report(results: &[(String, Tally)]) -> ExitCode {
-    println!();
-    let mut total = Tally::default();
-    for (place, tally) in results {
-        let left_out = if tally.left_out > 0 { format!(", {} left out", tally.left_out) } else { String::new() };
-        println!("{place}: {tally}{left_out} in {} s", tally.elapsed.as_secs());
-        for name in &tally.failures {
-            println!("    failed: {name}");
-        }
-        total.add(tally);
-    }
-    if total.ignored > 0 {
-        println!("not run, by declaration: {}", total.ignored);
-    }
-    println!("{} passed, {} failed", total.passed, total.failed);
-    if total.failed == 0 && total.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+/// Builds the test programs and runs the suites; the summary begins with what was done `before`.
+pub(crate) fn run_after(args: &Args, mut before: Steps) -> Result<ExitCode> {
+    let suites = before.time("test programs", suite::build)?;
+    run_suites(args, &suites, before)
 }
 
-fn run_here(suites: &[Suite]) -> Result<Tally> {
+fn run_suites(args: &Args, suites: &[suite::Suite], before: Steps) -> Result<ExitCode> {
     let start = Instant::now();
-    let mut tally = Tally::default();
-    for suite in suites {
-        println!("\n=== {}", suite.name);
-        let mut command = Command::new(&suite.program);
-        command.current_dir(&suite.directory).env("CARGO_MANIFEST_DIR", &suite.directory).env("LEASH_BIN", build::leash());
-        tally.add(&run_and_tally(&mut command, &suite.name)?);
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let at_once = args.jobs.map_or(processors.min(MOST_JOBS), usize::from);
+    let plan = Plan::make(args, suites, at_once)?;
+    let here = Here::new()?;
+    let mut results = perform(args, &plan, &here, at_once);
+    drop(here);
+    if !args.kernel_only && args.suite.is_empty() && args.filter.is_none() {
+        results.push(("documentation examples".to_owned(), here::examples()?));
     }
-    println!("\n=== documentation examples");
-    tally.add(&run_and_tally(build::cargo().args(["test", "--quiet", "--workspace", "--doc"]), "documentation examples")?);
-    tally.elapsed = start.elapsed();
-    Ok(tally)
+    before.print();
+    Ok(report::summary(&results, &plan.not_run, start.elapsed()))
 }
 
-fn run_and_tally(command: &mut Command, name: &str) -> Result<Tally> {
-    use std::io::{Read, Write};
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("couldn't start `{}`", process::display(command)))?;
-    let mut text = Vec::new();
-    if let Some(mut output) = child.stdout.take() {
-        let mut buffer = vec![0; 1 << 14];
-        loop {
-            let length = output.read(&mut buffer)?;
-            let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
-            std::io::stdout().write_all(bytes)?;
-            text.extend_from_slice(bytes);
+/// All results, by place and suite, in the order of the plan.
+fn perform(args: &Args, plan: &Plan, here: &Here, at_once: usize) -> Vec<(String, Tally)> {
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<Option<Vec<Tally>>>> = Mutex::new(plan.jobs.iter().map(|_| None).collect());
+    thread::scope(|scope| {
+        for _ in 0..at_once.min(plan.jobs.len()) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = plan.jobs.get(number) else { return };
+                    let tallies = one(args, number, job, here);
+                    if let Some(place) = done.lock().unwrap_or_else(PoisonError::into_inner).get_mut(number) {
+                        *place = Some(tallies);
+                    }
+                }
+            });
         }
-    }
-    let ended_well = child.wait()?.success();
-    let mut tally = Tally::parse(&String::from_utf8_lossy(&text), &[name]);
-    tally.expect_end(ended_well, name);
-    Ok(tally)
+    });
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let named = plan.jobs.iter().zip(done).flat_map(|(job, tallies)| {
+        let tallies = tallies.unwrap_or_else(|| job.runs.iter().map(|run| Tally::lost(run, "never ran")).collect());
+        job.runs.iter().zip(tallies).map(|(run, tally)| (format!("{}: {}", job.place.name(), run.name()), tally))
+    });
+    named.collect()
+}
+
+/// One job. What keeps it from running fails its suites, and the others still have something to say.
+fn one(args: &Args, number: usize, job: &Job, here: &Here) -> Vec<Tally> {
+    println!("\n=== {} begins: {}", job.place.name(), job.runs.iter().map(plan::Run::name).collect::<Vec<_>>().join(", "));
+    let tallies = match job.place {
+        Place::Here => here.run(args, job),
+        Place::Machine(series) => machine::run(args, number, series, job),
+    };
+    tallies.unwrap_or_else(|error| {
+        println!("error: {error:#}");
+        job.runs.iter().map(|run| Tally::lost(run, &format!("{error:#}"))).collect()
+    })
 }

@@ -15,7 +15,7 @@ const SUPERVISED_PREFIX: &str = "supervised_";
 /// The suite for the kernel that is about something else than a backend's decisions.
 const ONE_BACKEND: &str = "kernel_sandbox";
 /// What they are built with; a plain `cargo test` leaves them out.
-const KERNEL_FEATURE: &str = "leash-tests/kernel";
+pub(crate) const FEATURE: &str = "leash-tests/kernel";
 
 /// One test program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,24 +27,25 @@ pub(super) struct Suite {
 }
 
 impl Suite {
+    /// Whether it is about sessions on a kernel of the matrix.
     pub(super) fn needs_kernel(&self) -> bool {
         self.name.starts_with(KERNEL_PREFIX)
     }
 
     /// Whether the supervised backend must pass it.
     pub(super) fn is_for_supervised(&self) -> bool {
-        self.is_supervised() || self.needs_kernel() && self.name != ONE_BACKEND
+        self.name.starts_with(SUPERVISED_PREFIX) || self.needs_kernel() && self.name != ONE_BACKEND
     }
 
-    /// Whether it is for the supervised backend only.
-    pub(super) fn is_supervised(&self) -> bool {
-        self.name.starts_with(SUPERVISED_PREFIX)
+    /// Whether it needs no session.
+    pub(super) fn is_for_host(&self) -> bool {
+        !self.needs_kernel() && !self.name.starts_with(SUPERVISED_PREFIX)
     }
 
-    /// Whether it has a test whose name contains `filter`.
-    pub(super) fn has_test(&self, filter: &str) -> Result<bool> {
-        let listed = process::output(Command::new(&self.program).args(["--list", "--format", "terse", filter]))?;
-        Ok(listed.lines().any(|line| line.ends_with(": test")))
+    /// The full names of its tests.
+    pub(super) fn tests(&self) -> Result<Vec<String>> {
+        let listed = process::output(Command::new(&self.program).args(["--list", "--format", "terse"]))?;
+        Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
     }
 }
 
@@ -70,10 +71,10 @@ struct Profile {
     test: bool,
 }
 
-/// Builds all test programs of the workspace.
+/// Builds all test programs of the workspace, and beside them the programs that they start: `leash` and what acts in its sessions.
 pub(super) fn build() -> Result<Vec<Suite>> {
     let mut cargo = build::cargo();
-    cargo.args(["test", "--workspace", "--lib", "--bins", "--tests", "--features", KERNEL_FEATURE]);
+    cargo.args(["test", "--workspace", "--lib", "--bins", "--tests", "--features", FEATURE]);
     cargo.args(["--no-run", "--message-format=json-render-diagnostics"]);
     let output = cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("couldn't start cargo")?;
     if !output.status.success() {
@@ -113,6 +114,6 @@ mod tests {
         );
         let suites = parse(text).unwrap();
         assert_eq!(suites, [Suite { name: "kernel_files".into(), program: "/t/kf".into(), directory: "/w/tests".into() }]);
-        assert!(suites[0].needs_kernel());
+        assert!(suites[0].needs_kernel() && suites[0].is_for_supervised() && !suites[0].is_for_host());
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn write_job(dir: &Path, job: &Job, kernel: &Kernel, merged: bool) ->
     fs::write(dir.join("settings"), settings)?;
 
     let rw = writable(job)?;
-    let hidden = [cwd, paths::root(), paths::target()];
+    let hidden = [cwd, paths::root(), paths::target(), paths::agents()];
     let kept: Vec<PathBuf> =
         hidden.into_iter().filter(|dir| dir.exists() && (dir.starts_with("/tmp") || dir.starts_with("/run"))).collect();
     if kept.iter().any(|dir| dir == Path::new("/tmp") || dir == Path::new("/run")) {
@@ -113,7 +113,8 @@ fn caller_variable((name, value): (OsString, OsString)) -> Option<(OsString, OsS
     Some((name, value))
 }
 
-fn quote(word: &OsStr, into: &mut Vec<u8>) {
+/// Appends a word as the shell reads it.
+pub(crate) fn quote(word: &OsStr, into: &mut Vec<u8>) {
     into.push(b'\'');
     for byte in word.as_bytes() {
         if *byte == b'\'' {

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+pub(crate) use self::guest::quote;
 use crate::kernel::{self, Series};
 
 #[derive(clap::Args)]
@@ -64,8 +65,6 @@ pub(crate) struct Job {
 pub(crate) enum Output {
     /// To the caller's stdout and stderr, as it comes.
     Passed,
-    /// The same, and stdout is also kept.
-    Copied(Arc<Mutex<Vec<u8>>>),
     /// Nowhere: stdout and stderr are kept, as one.
     Kept(Arc<Mutex<Vec<u8>>>),
 }

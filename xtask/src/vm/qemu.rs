@@ -163,10 +163,8 @@ fn attempt(job: &Job, kernel: &Kernel, may_fail: bool) -> Result<Option<u8>> {
         carry(dir, "out", {
             let output = job.output.clone();
             move |bytes| {
-                if let Output::Copied(kept) | Output::Kept(kept) = &output {
+                if let Output::Kept(kept) = &output {
                     kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-                }
-                if matches!(output, Output::Kept(_)) {
                     return Ok(());
                 }
                 io::stdout().write_all(bytes).and_then(|()| io::stdout().flush())
@@ -193,7 +191,7 @@ fn attempt(job: &Job, kernel: &Kernel, may_fail: bool) -> Result<Option<u8>> {
     let console = console.lock().unwrap_or_else(PoisonError::into_inner);
     let kept = match &job.output {
         Output::Passed => None,
-        Output::Copied(kept) | Output::Kept(kept) => Some(kept),
+        Output::Kept(kept) => Some(kept),
     };
     let status = fs::read_to_string(job_dir.join("status")).ok().and_then(|text| text.trim().parse().ok());
     match status {
