@@ -4,6 +4,8 @@
 //! If it isn't there, `LEASH_BPF_OBJECT` stays unset, and the place that embeds it says what to do:
 //! `env!("LEASH_BPF_OBJECT", "the eBPF object isn't built: run `cargo xtask build`")`.
 
+#![expect(clippy::disallowed_macros, reason = "this is how a build script speaks to cargo")]
+
 use std::env;
 use std::path::{Path, PathBuf};
 

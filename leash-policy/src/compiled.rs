@@ -1,6 +1,5 @@
 //! A compiled policy: the image for the kernel, and what userspace needs to explain its answers.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
@@ -203,8 +202,9 @@ impl Compiled {
         Ok(Outcome { verdict, policies })
     }
 
-    /// The answer in words: the verdict, and each policy that decides it with its reason and place.
-    pub fn explain(&self, request: &Request) -> String {
+    /// The answer in words: the verdict, and each policy that decides it with its reason and place. Each is a line; names and reasons in it are as
+    /// they were written, line feeds included.
+    pub fn explain(&self, request: &Request) -> Vec<String> {
         let outcome = self.decide(request);
         let subject = format!(
             "{} on {} `{}` by `{}`",
@@ -213,11 +213,11 @@ impl Compiled {
             request.resource.id(),
             request.exe
         );
-        let mut text = match (outcome.verdict, outcome.policies.is_empty()) {
-            (Verdict::Allow, _) => format!("{subject} is allowed.\n"),
-            (Verdict::Deny, false) => format!("{subject} is denied: a forbid outweighs every permit.\n"),
-            (Verdict::Deny, true) => format!("{subject} is denied: no policy permits it.\n"),
-        };
+        let mut lines = vec![match (outcome.verdict, outcome.policies.is_empty()) {
+            (Verdict::Allow, _) => format!("{subject} is allowed."),
+            (Verdict::Deny, false) => format!("{subject} is denied: a forbid outweighs every permit."),
+            (Verdict::Deny, true) => format!("{subject} is denied: no policy permits it."),
+        }];
         for id in &outcome.policies {
             let Some(policy) = self.references.iter().find(|policy| &policy.id == id) else { continue };
             let effect = match policy.effect {
@@ -225,18 +225,17 @@ impl Compiled {
                 Effect::Forbid => "forbid",
             };
             let reason = policy.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
-            // Writing to a string can't fail.
-            let _ = writeln!(text, "  {effect} `{id}` at {}:{}{reason}", policy.source, policy.line);
+            lines.push(format!("  {effect} `{id}` at {}:{}{reason}", policy.source, policy.line));
         }
         if outcome.verdict == Verdict::Deny
             && outcome.policies.is_empty()
             && let Ok(Some(nearest)) = nearest(&self.principal, request, self.policies.iter().zip(&self.references))
         {
-            text.push_str(&nearest);
+            lines.extend(nearest);
         }
         if let Some(unnamed) = self.unnamed(&self.cedar(request), &outcome).filter(|unnamed| !unnamed.is_empty()) {
-            let _ = writeln!(text, "  also, but not named in a log: {}", unnamed.join(", "));
+            lines.push(format!("  also, but not named in a log: {}", unnamed.join(", ")));
         }
-        text
+        lines
     }
 }

@@ -58,6 +58,11 @@ impl Diagnostic {
         self.source.name()
     }
 
+    /// The source's text.
+    pub fn text(&self) -> &Arc<str> {
+        self.source.inner()
+    }
+
     /// The marked bytes of the source, the first place only.
     pub fn span(&self) -> Option<SourceSpan> {
         self.labels.first().map(|label| *label.inner())

@@ -1,7 +1,5 @@
 //! Which permit comes closest to a request that nothing permits, and what is missing.
 
-use std::fmt::Write as _;
-
 use cedar_policy_core::ast::{EntityUIDEntry, Expr, ExprKind, Policy};
 use cedar_policy_core::entities::Entities;
 
@@ -25,12 +23,12 @@ struct Failing<'p> {
     conditions: Vec<Expr>,
 }
 
-/// Words about the nearest permit; none if there is no permit at all.
+/// Lines about the nearest permit; none if there is no permit at all.
 pub(crate) fn nearest<'p>(
     principal: &Principal,
     request: &Request,
     policies: impl Iterator<Item = (&'p Policy, &'p PolicyRef)>,
-) -> Result<Option<String>, Diagnostic> {
+) -> Result<Option<Vec<String>>, Diagnostic> {
     let asker = Asker::new(principal, request)?;
     let place = request.resource.id();
     let permits = policies.filter(|(_, reference)| reference.effect == Effect::Permit);
@@ -114,12 +112,11 @@ impl Failing<'_> {
         self.resource.iter().chain(&self.conditions).any(|part| matches!(part.expr_kind(), ExprKind::Is { .. }))
     }
 
-    fn words(&self, principal: &Principal, request: &Request) -> String {
+    fn words(&self, principal: &Principal, request: &Request) -> Vec<String> {
         let PolicyRef { id, source, line, .. } = self.policy;
-        let mut text = format!("  the nearest permit is `{id}` at {source}:{line}; for this request it lacks\n");
+        let mut lines = vec![format!("  the nearest permit is `{id}` at {source}:{line}; for this request it lacks")];
         let mut lacks = |what: &str, is: &str, part: &Expr| {
-            // Writing to a string can't fail.
-            let _ = writeln!(text, "    {what}: {is}, and the policy asks for `{part}`");
+            lines.push(format!("    {what}: {is}, and the policy asks for `{part}`"));
         };
         if let Some(part) = &self.principal {
             lacks("principal", &format!("the agent is `{}`", principal.name), part);
@@ -143,7 +140,7 @@ impl Failing<'_> {
             };
             lacks("condition", &subject, part);
         }
-        text
+        lines
     }
 }
 

@@ -60,7 +60,7 @@ fn one_of_the_policies_is_named_and_the_others_are_told_of() {
     assert_eq!((tables.verdict, tables.policies.len()), (Verdict::Deny, 1));
     let unnamed = policy.unnamed(&cedar, &tables).unwrap();
     assert_eq!(unnamed.len() + 1, cedar.policies.len());
-    let words = policy.explain(&two);
+    let words = policy.explain(&two).join("\n");
     assert!(words.contains("word3") && words.contains("word150"), "{words}");
     // A wrong name, no name or another verdict is no agreement.
     let wrong = |policies: &[&str]| leash_policy::Outcome {

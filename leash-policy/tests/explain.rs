@@ -18,7 +18,7 @@ fn compiled(text: &str) -> Compiled {
 }
 
 fn explain(policy: &Compiled, action: &str, resource: Resource, exe: &str) -> String {
-    policy.explain(&Request::new(action, resource, exe).unwrap())
+    policy.explain(&Request::new(action, resource, exe).unwrap()).join("\n") + "\n"
 }
 
 #[test]

@@ -421,3 +421,187 @@ fn doctor_says_no_where_root_lacks_what_a_session_takes() {
         assert!(failed.clone().count() > 0 && failed.clone().all(|check| check["remedy"].is_string()), "{report}");
     }
 }
+
+/// A cloned repository brings policies of its own, and an agent chooses names of files: the report is Leash's all the same.
+#[test]
+fn a_project_s_policies_forge_nothing_that_is_printed() {
+    const HOSTILE: &str = "x\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}1m\u{7f}\nleash: 9 actions allowed, 0 denied\n  log: /x\r\u{202e}\u{2066}\u{200b}\u{2028}\u{e0041}";
+    const READABLE: &str = "Größe 日本語 😀";
+    let harmless = |text: &str| {
+        let obeyed = |c: char| {
+            c != '\n'
+                && (c.is_control()
+                    || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}'))
+        };
+        assert!(!text.contains(obeyed), "{text:?}");
+        assert!(text.lines().filter(|line| line.starts_with("leash: ") && line.contains(" denied")).count() <= 1, "{text}");
+        assert!(text.lines().filter(|line| line.trim_start().starts_with("log:")).count() <= 1, "{text}");
+    };
+    let ground = Ground::new(PERMIT_ALL);
+    let project = ground.workspace().join(".leash");
+    fs::create_dir(&project).unwrap();
+    let file = project.join(format!("{}.cedar", HOSTILE.replace('/', "|")));
+    let secret = ground.workspace().join("secret");
+    let forbid = |id: &str| {
+        format!(
+            "@id(\"{id}\") @reason(\"{id}\") forbid (principal, action == Action::\"FileRead\", resource == File::\"{}\");",
+            secret.display()
+        )
+    };
+    let plain = format!("{HOSTILE} {READABLE}");
+    for id in [plain.clone(), plain.escape_debug().to_string()] {
+        fs::write(&file, forbid(&id)).unwrap();
+        let output = ground.run(&[], &["sh", "-c", "cat secret; cat \"$1\"", "sh", HOSTILE]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+        let path = secret.display().to_string();
+        let log = ground.log();
+        let denials = log.denials_of("FileRead", &path);
+        assert_eq!((denials.len(), &denials[0]["errno"]), (1, &Value::from(13)), "{}", log.denials_text());
+        assert!(names_policy(denials[0], &plain) && denials[0]["reason"] == plain.as_str(), "{}", log.denials_text());
+        harmless(&fs::read_to_string(ground.path("log.jsonl")).unwrap());
+        // What `cat` says itself is its own.
+        let report: String = text(&output.stderr)
+            .lines()
+            .skip_while(|line| !line.contains("actions allowed, 1 denied"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        harmless(&report);
+        assert!(report.contains("actions allowed, 1 denied") && report.contains(READABLE), "{report}");
+        for options in [&[][..], &["--json"]] {
+            let shown = Command::new(leash()).args(["log", "show"]).args(options).arg(ground.path("log.jsonl")).output().unwrap();
+            assert!(shown.status.success(), "{}", text(&shown.stderr));
+            harmless(&text(&shown.stdout));
+        }
+    }
+    // Two of one name, what only permits, and what is no policy, are said before anything runs.
+    for wrong in [
+        [forbid(&plain), forbid(&plain)].concat(),
+        format!("@id(\"{plain}\") {PERMIT_ALL}").replace("@id(\"all\")", ""),
+        format!("forbid({HOSTILE}"),
+    ] {
+        fs::write(&file, &wrong).unwrap();
+        let output = ground.shell("echo ran");
+        assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(3), ""), "{wrong:?}: {}", text(&output.stderr));
+        harmless(&text(&output.stderr));
+    }
+    // And a twin: what is harmless is enforced, and said as it is written.
+    fs::write(&file, forbid(READABLE)).unwrap();
+    let output = ground.shell("cat open; cat secret");
+    assert_eq!(text(&output.stdout), "shown\n", "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains(&format!("policy `{READABLE}`: {READABLE}")), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_session_in_a_session_is_told_where_it_is() {
+    let ground = Ground::new(PERMIT_ALL);
+    let inner = ground.path("leash");
+    fs::copy(leash(), &inner).unwrap();
+    let script = format!("'{}' run -q --log log.jsonl -- true; echo status $?", inner.display());
+    let output = ground.shell(&script);
+    assert_eq!(text(&output.stdout), "status 125\n", "{}", text(&output.stderr));
+    let session = ground.log().only("session_start")["session"].as_str().unwrap().to_owned();
+    let words = text(&output.stderr);
+    assert!(words.contains(&format!("leash: this is inside of the session `{session}` of Leash already")), "{words}");
+    // Wrong usage is still only that.
+    let output = ground.shell(&format!("'{}' run --profile nonsense -- true; echo status $?", inner.display()));
+    assert!(text(&output.stdout) == "status 2\n" && !text(&output.stderr).contains("inside of"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_named_and_kills_nobody() {
+    let ground = Ground::new(PERMIT_ALL);
+    let under = |blocks: &str, script: &str| {
+        let _ = fs::remove_file(ground.path("log.jsonl"));
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "ulimit -f \"$1\"; shift; exec \"$@\"", "sh", blocks]);
+        let leash = ground.command(&["-q"], &["sh", "-c", script]);
+        limited.arg(leash.get_program()).args(leash.get_args()).stdin(Stdio::null()).env("HOME", ground.path("home"));
+        ground.act(&mut limited);
+        limited.output().unwrap()
+    };
+    // Too small for a session at all, and for the log of one.
+    for (blocks, script) in [("1", "true"), ("64", "i=0; while [ $i -lt 2000 ]; do : > file$i; i=$((i + 1)); done")] {
+        let output = under(blocks, script);
+        assert_eq!(output.status.code(), Some(125), "{blocks}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("(`ulimit -f`)"), "{blocks}: {}", text(&output.stderr));
+    }
+    // The command has the limit and its signal, and what is done for it has them, too.
+    let output = under(
+        "2000",
+        "dd if=/dev/zero of=big bs=64k count=64; echo $?; python3 -c 'import os; os.truncate(\"open\", 1 << 30)' 2>&1 | tail -1",
+    );
+    let out = text(&output.stdout);
+    assert!(
+        out.starts_with("153\n") && out.contains("File too large") && output.status.success(),
+        "{out}{}",
+        text(&output.stderr)
+    );
+}
+
+/// A mount over a file goes when somebody outside replaces the file.
+#[test]
+fn what_can_only_be_read_stays_so_when_it_is_replaced_from_outside() {
+    let ground = Ground::new(PERMIT_ALL);
+    let bpf = std::env::var("LEASH_BACKEND").is_ok_and(|backend| backend == "bpf-lsm");
+    for mode in ["enforce", "record"] {
+        let kept = ground.workspace().join("kept");
+        let directory = ground.workspace().join("in/dir");
+        let project = ground.workspace().join(".leash");
+        for path in [&directory, &project] {
+            let _ = fs::remove_dir_all(path);
+            fs::create_dir_all(path).unwrap();
+        }
+        for path in [&kept, &directory.join("file")] {
+            fs::write(path, "1\n").unwrap();
+        }
+        let options = ["--mode", mode, "--ro", kept.to_str().unwrap(), "--ro", directory.to_str().unwrap()];
+        let script = "while read -r line; do if sh -c \"$line\" 2> err; then echo did; else cat err | tail -1; fi; done";
+        let _ = fs::remove_file(ground.path("log.jsonl"));
+        let mut session = Dialogue::start(ground.command(&options, &["sh", "-c", script]));
+        let attempts = [
+            "echo 2 > kept",
+            "rm kept",
+            "mv kept moved",
+            "truncate -s 0 kept",
+            "chmod 777 kept",
+            "ln kept linked",
+            "echo 2 > in/dir/file",
+            "touch in/dir/new",
+            "mv in/dir moved",
+            "mv in moved",
+            "touch .leash/mine.cedar",
+            "mv .leash moved",
+        ];
+        let refused = |session: &mut Dialogue, when: &str| {
+            for attempt in attempts {
+                // The kernel lets a directory be moved that holds a mount.
+                if bpf && (attempt == "mv in moved" || when == "after") {
+                    continue;
+                }
+                let answer = session.ask(attempt);
+                assert!(
+                    ["Read-only file system", "busy", "cross-device"].iter().any(|words| answer.contains(words)),
+                    "{mode}, {when}: {attempt}: {answer}"
+                );
+            }
+        };
+        refused(&mut session, "before");
+        for path in [&kept, &directory, &project] {
+            let (new, old) = (ground.path("new"), ground.path("old"));
+            let _ = fs::remove_dir_all(&old);
+            if path.is_dir() {
+                fs::create_dir(&new).unwrap();
+                fs::write(new.join("file"), "1\n").unwrap();
+                fs::rename(path, &old).unwrap();
+            } else {
+                fs::copy(path, &new).unwrap();
+            }
+            ground.act(&mut Command::new("true"));
+            fs::rename(&new, path).unwrap();
+        }
+        refused(&mut session, "after");
+        assert_eq!(session.ask("cat kept in/dir/file > out && echo 2 > open"), "did\n", "{mode}");
+        assert_eq!(session.finish().0, 0);
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "1\n");
+    }
+}

@@ -34,6 +34,25 @@ fn size(rows: u16, columns: u16) -> Winsize {
 
 impl Person {
     fn run(command: &[&str]) -> Self {
+        Self::start(|mut leash| {
+            leash.arg("--").args(command);
+            leash
+        })
+    }
+
+    /// At a shell, in which `$leash` begins a session.
+    fn at_shell() -> Self {
+        Self::start(|leash| {
+            let words = std::iter::once(leash.get_program()).chain(leash.get_args());
+            let words: Vec<String> = words.map(|word| word.to_str().unwrap().to_owned()).collect();
+            let mut shell = Command::new("bash");
+            shell.args(["--norc", "--noediting", "-i"]).env("PS1", "> ").env("leash", words.join(" ")).env("HISTFILE", "");
+            shell
+        })
+    }
+
+    /// With the program that is made of `leash run OPTIONS`.
+    fn start(program: impl FnOnce(Command) -> Command) -> Self {
         let dir = scratch();
         let policy = dir.path().join("p.cedar");
         fs::write(&policy, "permit (principal, action, resource);").unwrap();
@@ -49,7 +68,8 @@ impl Person {
         let stdio = || Stdio::from(pty.slave.try_clone().unwrap());
         let mut leash = Command::new(leash());
         leash.args(["run", "--policy"]).arg(policy).arg("--log").arg(dir.path().join("log.jsonl"));
-        leash.arg("--workspace").arg(workspace).arg("--").args(command);
+        leash.arg("--workspace").arg(workspace);
+        let mut leash = program(leash);
         leash.env("TERM", "xterm").stdin(stdio()).stdout(stdio()).stderr(stdio());
         user::hand_over(dir.path());
         user::act(&mut leash);
@@ -157,6 +177,57 @@ fn full_screen_programs_draw_and_read_keys() {
 }
 
 #[test]
+fn a_session_in_the_background_leaves_the_terminal_alone_until_it_has_it() {
+    let mut person = Person::at_shell();
+    person.type_in("$leash -- sh -c 'read line; echo \"got $line\"; exec sleep 1004' & echo star''ted\r");
+    person.wait_for("started\r\n");
+    // It is started, and stopped by nobody; the shell has its terminal as it was.
+    eventually_sleeping("sh -c read line; echo \"got $line\"; exec sleep 1004");
+    assert_eq!(tcgetattr(&person.slave).unwrap(), person.before, "the terminal is the shell's");
+    person.type_in("jobs\r");
+    person.wait_for("Running");
+    // What is typed is for the shell.
+    person.type_in("echo sti''ll\r");
+    person.wait_for("still\r\n");
+    person.type_in("fg\r");
+    person.wait_for("sleep 1004'");
+    person.type_in("a line\r");
+    person.wait_for("got a line");
+    eventually_sleeping("sleep 1004");
+    assert_ne!(tcgetattr(&person.slave).unwrap(), person.before, "in the foreground the terminal is the session's");
+    person.type_in("\x03");
+    person.wait_for("log: ");
+    person.type_in("echo status $?; echo ba''ck\r");
+    person.wait_for("status 130");
+    person.wait_for("back\r\n");
+    assert_eq!(tcgetattr(&person.slave).unwrap(), person.before, "the terminal was not given back");
+    // One that ends where it began.
+    person.type_in("rm ../log.jsonl; $leash -- sh -c 'exit 3' & wait $!; echo sta''tus $?\r");
+    person.wait_for("status 3");
+    assert_eq!(tcgetattr(&person.slave).unwrap(), person.before);
+    person.type_in("exit 4\r");
+    assert_eq!(person.child.wait().unwrap().code(), Some(4));
+}
+
+#[test]
+fn a_session_that_is_stopped_gives_the_terminal_back_and_takes_it_again() {
+    let mut person = Person::at_shell();
+    person.type_in("$leash -- sh -c 'kill -STOP $$; exec sleep 1005'; echo sta''tus $?\r");
+    eventually_stopped("sh -c kill -STOP $$; exec sleep 1005");
+    let leash = children_of(person.child.id());
+    nix::sys::signal::kill(leash, nix::sys::signal::Signal::SIGTSTP).unwrap();
+    person.wait_for("status 147");
+    assert_eq!(tcgetattr(&person.slave).unwrap(), person.before, "the terminal was not given back");
+    person.type_in("fg; echo sta''tus $?\r");
+    eventually_sleeping("sleep 1005");
+    person.type_in("\x03");
+    person.wait_for("status 130");
+    assert_eq!(tcgetattr(&person.slave).unwrap(), person.before, "the terminal was not given back");
+    person.type_in("exit 4\r");
+    assert_eq!(person.child.wait().unwrap().code(), Some(4));
+}
+
+#[test]
 fn a_terminal_that_hangs_up_ends_the_session() {
     let mut person = Person::run(&["sh", "-c", "echo re''ady; exec sleep 1002"]);
     person.wait_for("ready\r\n");
@@ -168,11 +239,26 @@ fn a_terminal_that_hangs_up_ends_the_session() {
     drop(dir);
 }
 
+/// The one child of a process.
+fn children_of(parent: u32) -> nix::unistd::Pid {
+    let found = Command::new("pgrep").args(["-P", &parent.to_string()]).output().unwrap();
+    nix::unistd::Pid::from_raw(String::from_utf8(found.stdout).unwrap().trim().parse().unwrap())
+}
+
 /// Waits until the session's program runs, so that a key reaches it and not the shell.
 fn eventually_sleeping(command: &str) {
+    eventually("S", command);
+}
+
+fn eventually_stopped(command: &str) {
+    eventually("T", command);
+}
+
+fn eventually(state: &str, command: &str) {
     let begin = Instant::now();
     loop {
-        let found = Command::new("pgrep").args(["-r", "S", "-fx", command]).output().unwrap();
+        let pattern = command.replace('$', "\\$");
+        let found = Command::new("pgrep").args(["-r", state, "-fx", &pattern]).output().unwrap();
         if found.status.success() {
             return;
         }

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use super::record::{Body, Record, VERSION};
 use super::time::rfc3339;
+use crate::words::json;
 
 /// Why the log can't be kept.
 #[derive(Debug, thiserror::Error)]
@@ -21,13 +22,21 @@ pub enum LogError {
         source: std::io::Error,
     },
     /// It can't be appended to.
-    #[error("cannot write to the log `{}`: {source}", path.display())]
+    #[error("cannot write to the log `{}`: {source}{}", path.display(), too_large(source))]
     Write {
         /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
+}
+
+/// What to do if a file may not grow any more (`ulimit -f`, setrlimit(2)); otherwise nothing.
+pub(crate) fn too_large(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::FileTooLarge => "; raise the limit on the size of files (`ulimit -f`) for `leash run`",
+        _ => "",
+    }
 }
 
 /// Appends records.
@@ -76,9 +85,9 @@ impl LogWriter {
             agent: self.agent.clone(),
             body,
         };
-        serde_json::to_writer(&mut self.file, &record)
+        serde_json::to_string(&record)
             .map_err(std::io::Error::from)
-            .and_then(|()| self.file.write_all(b"\n"))
+            .and_then(|line| writeln!(self.file, "{}", json::plain(&line)))
             .map_err(|source| LogError::Write { path: self.path.clone(), source })?;
         self.next += 1;
         Ok(())
@@ -144,6 +153,25 @@ mod tests {
         assert_eq!(numbers, [0, 1]);
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_log_can_be_read_on_a_terminal() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.jsonl");
+        let mut log = LogWriter::create(&path, owner(), "s", "agent").unwrap();
+        for (hostile, _) in crate::words::tests::HOSTILE {
+            let Body::PolicyReload(reload) = body() else { unreachable!() };
+            log.append(SystemTime::now(), Body::PolicyReload(PolicyReload { error: Some(hostile.to_owned()), ..reload }))
+                .unwrap();
+        }
+        log.finish().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(crate::words::tests::is_inert(&text), "{text:?}");
+        for (line, (hostile, _)) in text.lines().zip(crate::words::tests::HOSTILE) {
+            let record: Record = serde_json::from_str(line).unwrap();
+            assert!(matches!(record.body, Body::PolicyReload(reload) if reload.error.as_deref() == Some(hostile)), "{line}");
+        }
     }
 
     #[test]

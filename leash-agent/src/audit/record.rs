@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::words::name;
+
 /// Version of the log's schema.
 pub const VERSION: u32 = 1;
 
@@ -268,7 +270,11 @@ impl Resource {
         match (self.ip, self.port) {
             (Some(IpAddr::V6(ip)), Some(port)) => format!("[{ip}]:{port}/{}", self.protocol.as_deref().unwrap_or("?")),
             (Some(ip), Some(port)) => format!("{ip}:{port}/{}", self.protocol.as_deref().unwrap_or("?")),
-            _ => self.path.as_deref().or(self.name.as_deref()).unwrap_or("(unknown)").to_owned(),
+            _ => self
+                .path
+                .as_deref()
+                .or(self.name.as_deref())
+                .map_or_else(|| "(unknown)".to_owned(), |text| name(text).into_owned()),
         }
     }
 }

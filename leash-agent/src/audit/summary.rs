@@ -1,9 +1,10 @@
 //! The figures of a session, and the report at its end.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use super::record::{Event, Mode, Tally, Totals, Verdict};
+use super::show::names;
+use crate::words::Plain;
 
 /// Examples that a group of denials keeps.
 const EXAMPLES: usize = 3;
@@ -69,29 +70,28 @@ impl Summary {
         &self.actions
     }
 
-    /// The report, in plain lines.
-    pub fn report(&self, ending: &Ending<'_>) -> String {
-        let mut text = String::new();
+    /// The report.
+    pub fn report(&self, ending: &Ending<'_>) -> Plain {
+        let mut lines = Vec::new();
+        let mut say = |line: std::fmt::Arguments<'_>| lines.push(Plain::line(line));
         let denied = ending.totals.deny.performed;
         let verb = match ending.mode {
             Mode::Enforce => "denied",
             Mode::Record => "would be denied",
         };
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "leash: {} actions allowed, {denied} {verb}", ending.totals.allow.performed);
+        say(format_args!("leash: {} actions allowed, {denied} {verb}", ending.totals.allow.performed));
         for (action, tally) in &self.actions {
             let denied = if tally.deny == 0 { String::new() } else { format!(", {} {verb}", tally.deny) };
-            let _ = writeln!(text, "  {action}: {} allowed{denied}", tally.allow);
+            say(format_args!("  {action}: {} allowed{denied}", tally.allow));
         }
-        self.write_denials(&mut text);
+        self.say_denials(&mut say);
         let dropped = ending.totals.allow.dropped + ending.totals.deny.dropped;
         if dropped > 0 {
-            let _ = writeln!(
-                text,
+            say(format_args!(
                 "  {dropped} actions were decided but are not in the log: events came faster than they could be written"
-            );
+            ));
         }
-        let _ = writeln!(text, "  log: {}", ending.log);
+        say(format_args!("  log: {}", ending.log));
         let mut next = Vec::new();
         if denied > 0 {
             next.push(format!("`leash log show --denied {}`", ending.log));
@@ -101,9 +101,9 @@ impl Summary {
             next.push(format!("enforce it: {}", ending.enforce_hint));
         }
         if !next.is_empty() {
-            let _ = writeln!(text, "  next: {}", next.join("; "));
+            say(format_args!("  next: {}", next.join("; ")));
         }
-        text
+        Plain::lines(lines)
     }
 
     /// What would allow what was denied, as far as policies can.
@@ -120,23 +120,23 @@ impl Summary {
         }
     }
 
-    fn write_denials(&self, text: &mut String) {
+    fn say_denials(&self, say: &mut impl FnMut(std::fmt::Arguments<'_>)) {
         let mut groups: Vec<(&DenialKey, &Denials)> = self.denials.iter().collect();
         groups.sort_by_key(|(_, denials)| std::cmp::Reverse(denials.count));
         for (key, denials) in groups.iter().take(GROUPS) {
             let policies = match (key.policies.as_slice(), &key.reason) {
                 ([], None) => "no policy permits it".to_owned(),
                 ([], Some(reason)) => reason.clone(),
-                (policies, None) => format!("policy {}", policies.join(", ")),
-                (policies, Some(reason)) => format!("policy {}: {reason}", policies.join(", ")),
+                (policies, None) => format!("policy {}", names(policies)),
+                (policies, Some(reason)) => format!("policy {}: {reason}", names(policies)),
             };
-            let _ = writeln!(text, "  {} × {policies}", denials.count);
+            say(format_args!("  {} × {policies}", denials.count));
             for example in &denials.examples {
-                let _ = writeln!(text, "      {}", super::show::printable(example));
+                say(format_args!("      {example}"));
             }
         }
         if groups.len() > GROUPS {
-            let _ = writeln!(text, "  … and {} more groups of denials", groups.len() - GROUPS);
+            say(format_args!("  … and {} more groups of denials", groups.len() - GROUPS));
         }
     }
 }
@@ -183,11 +183,27 @@ mod tests {
             3 × policy secrets: keys stay here\n      FileRead /h/.ssh/id\n      FileRead /h/.ssh/\\u{1b}[2J\n  \
             1 × no policy permits it\n      FileWrite /etc/x\n  log: /l\n  \
             next: `leash log show --denied /l`; to allow what no policy permits, add a permit: --policy FILE \
-            (no permit allows what a policy forbids)\n";
-        assert_eq!(summary.report(&ending), expected);
-        let recorded = summary.report(&Ending { mode: Mode::Record, ..ending });
+            (no permit allows what a policy forbids)";
+        assert_eq!(summary.report(&ending).as_str(), expected);
+        let recorded = summary.report(&Ending { mode: Mode::Record, ..ending }).to_string();
         assert!(recorded.starts_with("leash: 41 actions allowed, 4 would be denied\n"), "{recorded}");
         assert!(recorded.contains("; enforce it: leash run"), "{recorded}");
+    }
+
+    #[test]
+    fn names_of_policies_forge_nothing() {
+        for (hostile, _) in crate::words::tests::HOSTILE {
+            let mut summary = Summary::default();
+            summary.add(&event(hostile, hostile, Verdict::Deny, &[hostile], Some(hostile), 1));
+            summary.add(&event("FileRead", "/a", Verdict::Deny, &["no policy permits it"], None, 1));
+            let totals = Totals { allow: Counts::default(), deny: Counts { performed: 2, ..Counts::default() } };
+            let ending =
+                Ending { mode: Mode::Enforce, totals: &totals, log: hostile, enforce_hint: hostile, permit_hint: hostile };
+            let report = summary.report(&ending).to_string();
+            assert!(crate::words::tests::is_inert(&report), "{report:?}");
+            assert_eq!(report.lines().count(), 9, "{report}");
+            assert!(report.contains("  1 × policy `no policy permits it`\n"), "{report}");
+        }
     }
 
     #[test]
@@ -206,6 +222,7 @@ mod tests {
             let totals = Totals { allow: Counts::default(), deny: Counts { performed: 1, ..Counts::default() } };
             let (enforce_hint, permit_hint) = ("leash run", "--profile workspace --policy FILE");
             let report = summary.report(&Ending { mode: Mode::Enforce, totals: &totals, log: "/l", enforce_hint, permit_hint });
+            let report = report.as_str();
             assert_eq!(report.contains("add a permit: --profile workspace --policy FILE"), advised, "{report}");
             assert_eq!(report.contains("no permit allows what a policy forbids"), said, "{report}");
         }
@@ -215,6 +232,6 @@ mod tests {
     fn what_was_dropped_is_said() {
         let totals = Totals { allow: Counts { performed: 9, recorded: 2, folded: 0, dropped: 7 }, deny: Counts::default() };
         let ending = Ending { mode: Mode::Enforce, totals: &totals, log: "/l", enforce_hint: "", permit_hint: "" };
-        assert!(Summary::default().report(&ending).contains("7 actions were decided but are not in the log"));
+        assert!(Summary::default().report(&ending).as_str().contains("7 actions were decided but are not in the log"));
     }
 }

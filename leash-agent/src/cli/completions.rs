@@ -1,6 +1,5 @@
 //! `leash completions SHELL` and `leash man`, from the same definition as the commands themselves.
 
-use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -8,6 +7,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
 
 use super::Cli;
+use crate::words::Out;
 
 /// Print a shell's completion script
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub(super) struct ManArgs {
 pub(super) fn run(args: CompletionsArgs) -> Result<ExitCode> {
     let mut text = Vec::new();
     generate(args.shell, &mut Cli::command(), "leash", &mut text);
-    stdout().write_all(&text)?;
+    Out::lock().generated(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -38,13 +38,13 @@ pub(super) fn man(args: ManArgs) -> Result<ExitCode> {
         Some(name) => match root.find_subcommand(name) {
             Some(command) => command.clone(),
             None => {
-                super::output::complain(&format!("there is no command `{name}`"));
+                super::output::complain(format_args!("there is no command `{name}`"));
                 return Ok(ExitCode::from(super::USAGE));
             }
         },
     };
     let mut text = Vec::new();
     clap_mangen::Man::new(command).render(&mut text)?;
-    stdout().write_all(&text)?;
+    Out::lock().generated(&text)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,5 @@
 //! `leash doctor`: what this machine can do, and what to change.
 
-use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -10,6 +9,7 @@ use serde::Serialize;
 use super::Global;
 use super::output::{Color, paint};
 use crate::daemon::checks;
+use crate::words::{Out, Plain};
 
 /// Version of the JSON form.
 const VERSION: u32 = 1;
@@ -48,7 +48,7 @@ pub(super) fn run(args: DoctorArgs, global: Global) -> Result<ExitCode> {
     let checks::Findings { checks, backend, container } = checks::all();
     let ok = backend.is_some();
     let supervised = backend == Some("supervised");
-    let mut out = stdout().lock();
+    let mut out = Out::lock();
     if args.json {
         let checks = checks
             .iter()
@@ -57,28 +57,27 @@ pub(super) fn run(args: DoctorArgs, global: Global) -> Result<ExitCode> {
         let limits = supervised.then_some(checks::SUPERVISED_LIMITS);
         let container_limits = (!container).then_some(checks::BARE_LIMITS);
         let report = Report { v: VERSION, ok, backend, limits, container, container_limits, checks };
-        serde_json::to_writer_pretty(&mut out, &report)?;
-        writeln!(out)?;
+        out.pretty_json(&report)?;
     } else {
-        let color = global.color.on(&std::io::stdout());
+        let color = global.color.on_stdout();
+        let paint = |text, tone| if color { paint(text, tone) } else { text };
         for check in &checks {
             let (word, tone) = if check.ok { ("ok  ", Color::Green) } else { ("FAIL", Color::Red) };
-            let word = if color { paint(word, tone) } else { word.to_owned() };
-            writeln!(out, "{word} {:<18} {}", check.name, check.found)?;
+            let found = Plain::line(format_args!(" {:<18} {}", check.name, check.found));
+            out.say(&paint(Plain::line(word), tone).and(found))?;
             if let Some(remedy) = &check.remedy {
-                let remedy = format!("     → {remedy}");
-                writeln!(out, "{}", if color { paint(&remedy, Color::Yellow) } else { remedy })?;
+                out.say(&paint(Plain::line(format_args!("     → {remedy}")), Color::Yellow))?;
             }
         }
-        match backend {
-            Some(backend) => writeln!(out, "leash run can enforce policies here, with backend {backend}")?,
-            None => writeln!(out, "leash run cannot enforce policies here")?,
-        }
+        out.say(&match backend {
+            Some(backend) => Plain::line(format_args!("leash run can enforce policies here, with backend {backend}")),
+            None => Plain::line("leash run cannot enforce policies here"),
+        })?;
         if supervised {
-            writeln!(out, "{}", checks::SUPERVISED_LIMITS)?;
+            out.say(&Plain::line(checks::SUPERVISED_LIMITS))?;
         }
         if ok && !container {
-            writeln!(out, "sessions have no container: {}", checks::BARE_LIMITS)?;
+            out.say(&Plain::line(format_args!("sessions have no container: {}", checks::BARE_LIMITS)))?;
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })

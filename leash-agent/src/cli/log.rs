@@ -1,7 +1,7 @@
 //! `leash log show` and `leash log tail`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, StdoutLock, Write, stdout};
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,6 +15,7 @@ use super::Global;
 use super::output::{Color, paint};
 use crate::audit::record::Body;
 use crate::audit::show::{Tone, is_denial, line, parse};
+use crate::words::Out;
 
 /// Read the log of a session
 #[derive(Debug, Args)]
@@ -60,8 +61,7 @@ pub(super) fn run(args: LogArgs, global: Global) -> Result<ExitCode> {
         Some(file) => file,
         None => newest().context("there is no log yet; name one, or make one with `leash run`")?,
     };
-    let out = stdout().lock();
-    let mut printer = Printer { color: global.color.on(&std::io::stdout()), out, filter, number: 0, ended: false };
+    let mut printer = Printer { color: global.color.on_stdout(), out: Out::lock(), filter, number: 0, ended: false };
     let watch = if follow { Some(watch(&path)?) } else { None };
     let file = File::open(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let mut reader = BufReader::new(file);
@@ -83,15 +83,15 @@ pub(super) fn run(args: LogArgs, global: Global) -> Result<ExitCode> {
     }
 }
 
-struct Printer<'a> {
-    out: StdoutLock<'a>,
+struct Printer {
+    out: Out,
     color: bool,
     filter: Filter,
     number: usize,
     ended: bool,
 }
 
-impl Printer<'_> {
+impl Printer {
     fn print(&mut self, text: &str) -> Result<()> {
         self.number += 1;
         let record = parse(self.number, text)?;
@@ -100,16 +100,15 @@ impl Printer<'_> {
             return Ok(());
         }
         if self.filter.json {
-            writeln!(self.out, "{text}")?;
-            return Ok(());
+            return Ok(self.out.json_line(text)?);
         }
         let (tone, words) = line(&record);
-        match (self.color, tone) {
-            (true, Tone::Bad) => writeln!(self.out, "{}", paint(&words, Color::Red))?,
-            (true, Tone::Note) => writeln!(self.out, "{}", paint(&words, Color::Dim))?,
-            _ => writeln!(self.out, "{words}")?,
-        }
-        Ok(())
+        let words = match (self.color, tone) {
+            (true, Tone::Bad) => paint(words, Color::Red),
+            (true, Tone::Note) => paint(words, Color::Dim),
+            _ => words,
+        };
+        Ok(self.out.say(&words)?)
     }
 }
 

@@ -14,6 +14,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::sandbox::launcher;
+use crate::words;
 pub use output::ColorChoice;
 
 /// Exit code for what isn't a question or a command of ours.
@@ -21,7 +22,7 @@ const USAGE: u8 = 2;
 
 /// Runs an agent in a governed container: every file, program and network action is decided in the kernel by Cedar policies.
 #[derive(Debug, Parser)]
-#[command(name = "leash", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "leash", bin_name = "leash", version, max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -57,16 +58,17 @@ enum Command {
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
+    words::say_panics();
     if let Some(code) = launcher_main(std::env::args_os().skip(1)) {
         return code;
     }
     let matches = match Cli::command().try_get_matches() {
         Ok(matches) => matches,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(error),
     };
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(error),
     };
     start_tracing(cli.global.verbose);
     let result = match cli.command {
@@ -82,7 +84,7 @@ pub fn main() -> ExitCode {
         // Whoever stops reading early has what they wanted.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            output::complain(&format!("{error:#}"));
+            output::complain(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -101,10 +103,15 @@ fn launcher_main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
 }
 
 /// Help and version go to stdout with status 0, complaints to stderr with status 2; clap knows which is which.
-fn usage(error: &clap::Error) -> ExitCode {
-    // There is nothing to be done about a closed stdout.
-    drop(error.print());
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
+fn usage(error: clap::Error) -> ExitCode {
+    let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+    if error.use_stderr() {
+        words::say(&words::usage(error));
+    } else {
+        // Made from the definition of the commands. There is nothing to be done about a closed stdout.
+        drop(error.print());
+    }
+    code
 }
 
 fn start_tracing(verbose: u8) {
@@ -114,7 +121,7 @@ fn start_tracing(verbose: u8) {
         _ => "debug",
     };
     let filter = EnvFilter::try_from_env("LEASH_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(|| words::Events);
     // A second subscriber is one of a test; it may stay.
     drop(subscriber.without_time().try_init());
 }

@@ -1,8 +1,9 @@
 //! How text leaves the program.
 
-use std::io::{IsTerminal, Write};
+use std::fmt::Display;
+use std::io::IsTerminal;
 
-use miette::{GraphicalReportHandler, GraphicalTheme};
+use crate::words::{Plain, say};
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -17,8 +18,19 @@ pub enum ColorChoice {
 }
 
 impl ColorChoice {
-    /// Whether to colour `stream`.
-    pub(crate) fn on(self, stream: &impl IsTerminal) -> bool {
+    /// Whether to colour standard output.
+    #[expect(clippy::disallowed_methods, reason = "nothing is written")]
+    pub(crate) fn on_stdout(self) -> bool {
+        self.on(&std::io::stdout())
+    }
+
+    /// Whether to colour standard error.
+    #[expect(clippy::disallowed_methods, reason = "nothing is written")]
+    pub(crate) fn on_stderr(self) -> bool {
+        self.on(&std::io::stderr())
+    }
+
+    fn on(self, stream: &impl IsTerminal) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
@@ -37,34 +49,19 @@ pub(crate) enum Color {
 }
 
 /// The text in a colour.
-pub(crate) fn paint(text: &str, color: Color) -> String {
-    let code = match color {
-        Color::Red => 31,
-        Color::Green => 32,
-        Color::Yellow => 33,
-        Color::Dim => 2,
+pub(crate) fn paint(text: Plain, color: Color) -> Plain {
+    let begin = match color {
+        Color::Red => "\x1b[31m",
+        Color::Green => "\x1b[32m",
+        Color::Yellow => "\x1b[33m",
+        Color::Dim => "\x1b[2m",
     };
-    format!("\x1b[{code}m{text}\x1b[0m")
+    text.within(begin, "\x1b[0m")
 }
 
-/// Words on stderr; if that is closed there is nobody to tell.
-pub(crate) fn say(text: &str) {
-    drop(writeln!(std::io::stderr(), "{text}"));
-}
-
-/// A diagnostic with its places and snippets, for stderr.
-pub(crate) fn report(diagnostic: &dyn miette::Diagnostic, color: ColorChoice) -> String {
-    let theme = if color.on(&std::io::stderr()) { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-    let mut text = String::new();
-    match GraphicalReportHandler::new_themed(theme).render_report(&mut text, diagnostic) {
-        Ok(()) => text.trim_end().to_owned(),
-        Err(_) => diagnostic.to_string(),
-    }
-}
-
-/// An error on stderr.
-pub(crate) fn complain(text: &str) {
-    say(&format!("leash: {text}"));
+/// An error on stderr, in one line.
+pub(crate) fn complain(text: impl Display) {
+    say(&Plain::line(text).within("leash: ", ""));
 }
 
 /// Whether an error is that of a reader who went away.

@@ -8,9 +8,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::Global;
-use super::output::{ColorChoice, complain, report, say};
+use super::output::{ColorChoice, complain};
 use crate::daemon::config::{self, Defaults};
 use crate::daemon::{self, BackendChoice, ModeChoice, Notices, Required, RunError, RunRequest};
+use crate::words::{Plain, report, say};
 
 /// Run a command in a governed container
 ///
@@ -29,24 +30,24 @@ use crate::daemon::{self, BackendChoice, ModeChoice, Notices, Required, RunError
 )]
 pub(super) struct RunArgs {
     /// Policy file, or directory with *.cedar files; several with an option each, or with colons between them
-    #[arg(short, long = "policy", value_name = "PATH", env = "LEASH_POLICY", value_delimiter = ':')]
+    #[arg(short, long = "policy", value_name = "PATH", env = "LEASH_POLICY", hide_env_values = true, value_delimiter = ':')]
     policies: Vec<PathBuf>,
     /// Ready profile
-    #[arg(long, value_name = "NAME", env = "LEASH_PROFILE")]
+    #[arg(long, value_name = "NAME", env = "LEASH_PROFILE", hide_env_values = true)]
     profile: Option<String>,
     /// Whether the policy's denials take effect, or are only recorded [default: enforce]
-    #[arg(long, value_enum, env = "LEASH_MODE")]
+    #[arg(long, value_enum, env = "LEASH_MODE", hide_env_values = true)]
     mode: Option<ModeChoice>,
     /// Name of the agent, in policies and in the log
-    #[arg(long, value_name = "NAME", env = "LEASH_AGENT")]
+    #[arg(long, value_name = "NAME", env = "LEASH_AGENT", hide_env_values = true)]
     agent: Option<String>,
     /// JSON file with attributes of the principal
-    #[arg(long, value_name = "FILE", env = "LEASH_PRINCIPAL")]
+    #[arg(long, value_name = "FILE", env = "LEASH_PRINCIPAL", hide_env_values = true)]
     principal: Option<PathBuf>,
     /// Directory that the command works in, and may write to as far as the policy allows [default: the current one]
     #[arg(short, long, value_name = "DIR")]
     workspace: Option<PathBuf>,
-    /// Path that can only be read, where it would be writable otherwise
+    /// Path that can only be read, where it would be writable otherwise (under bpf-lsm, a file until it is replaced from outside)
     #[arg(long = "ro", value_name = "PATH")]
     read_only: Vec<PathBuf>,
     /// One more path that can be written to, as far as the policy allows
@@ -59,13 +60,13 @@ pub(super) struct RunArgs {
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
     /// Where to write the log; the file must not exist [default: below $XDG_STATE_HOME/leash]
-    #[arg(long, value_name = "FILE", env = "LEASH_LOG_FILE")]
+    #[arg(long, value_name = "FILE", env = "LEASH_LOG_FILE", hide_env_values = true)]
     log: Option<PathBuf>,
     /// What enforces the policy [default: auto]
-    #[arg(long, value_enum, env = "LEASH_BACKEND")]
+    #[arg(long, value_enum, env = "LEASH_BACKEND", hide_env_values = true)]
     backend: Option<BackendChoice>,
     /// Refuse to run under anything weaker
-    #[arg(long, value_enum, value_name = "BACKEND", env = "LEASH_REQUIRE")]
+    #[arg(long, value_enum, value_name = "BACKEND", env = "LEASH_REQUIRE", hide_env_values = true)]
     require: Option<Required>,
     /// Read policies again when their files change
     #[arg(long)]
@@ -113,15 +114,15 @@ pub(super) fn run(args: RunArgs, global: Global) -> Result<ExitCode> {
     Ok(match ran {
         Ok(outcome) => {
             if let Some(error) = &outcome.error {
-                complain(&format!("the session was ended: {error}"));
+                complain(format_args!("the session was ended: {error}"));
             }
             if !global.quiet {
-                say(outcome.report.trim_end());
+                say(&outcome.report);
             }
             exit_code(outcome.status)
         }
         Err(error) => {
-            complain(&describe(&error, global.color));
+            say(&describe(&error, global.color).within("leash: ", ""));
             exit_code(error.exit_status())
         }
     })
@@ -132,10 +133,10 @@ fn exit_code(status: i32) -> ExitCode {
 }
 
 /// The error in full: policy diagnostics with their places and snippets.
-fn describe(error: &RunError, color: ColorChoice) -> String {
+fn describe(error: &RunError, color: ColorChoice) -> Plain {
     match error {
-        RunError::Policy(faults) => report(faults.as_ref(), color),
-        error => error.to_string(),
+        RunError::Policy(faults) => report(faults.as_ref(), color.on_stderr()),
+        error => Plain::line(error),
     }
 }
 
@@ -147,9 +148,9 @@ struct Words {
 }
 
 impl Words {
-    fn print(&self, text: &str) {
-        let text = format!("leash: {text}");
-        say(&if self.raw { text.replace('\n', "\r\n") + "\r" } else { text });
+    fn print(&self, text: Plain) {
+        let text = text.within("leash: ", "");
+        say(&if self.raw { text.raw() } else { text });
     }
 }
 
@@ -160,15 +161,15 @@ impl Notices for Words {
 
     fn info(&mut self, text: &str) {
         if !self.quiet {
-            self.print(text);
+            self.print(Plain::line(text));
         }
     }
 
     fn warning(&mut self, text: &str) {
-        self.print(text);
+        self.print(Plain::line(text));
     }
 
     fn refused(&mut self, error: &RunError) {
-        self.print(&format!("the policy was not reloaded, the old one stays: {}", describe(error, self.color)));
+        self.print(describe(error, self.color).within("the policy was not reloaded, the old one stays: ", ""));
     }
 }

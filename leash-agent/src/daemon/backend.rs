@@ -1,5 +1,6 @@
 //! Which backend decides, and what each needs to begin.
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread::{self, JoinHandle};
@@ -9,10 +10,10 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use super::policies::Ready;
 use super::{BackendChoice, ModeChoice, Notices, Required, RunError, RunRequest, convert};
 use crate::audit::record::Mode;
-use crate::enforce::supervised::{self, BoundsSpec, Floor, Supervised, SupervisedSpec, User};
+use crate::enforce::supervised::{self, BoundsPlace, BoundsSpec, Floor, Supervised, SupervisedSpec, User};
 use crate::enforce::{EnforceError, Engine, Guard, NetworkFloor, NetworkPrograms, SessionSpec, sees_the_whole_tree};
 use crate::sandbox::floor;
-use crate::sandbox::plan::Identity;
+use crate::sandbox::plan::{Bind, Identity};
 
 /// The backend of a session.
 pub(super) enum Backend {
@@ -30,6 +31,8 @@ pub(super) struct Governed<'a> {
     pub(super) ready: &'a Ready,
     /// What there is in the place of a container, if there is none.
     pub(super) bounds: Option<BoundsSpec>,
+    /// What a container binds; nothing where there is none.
+    pub(super) binds: &'a [Bind],
 }
 
 /// What the kernel's own answer beneath the supervisor is made of.
@@ -152,6 +155,10 @@ impl Backend {
     }
 }
 
+fn place(bind: &Bind) -> BoundsPlace {
+    BoundsPlace { path: bind.path.as_os_str().as_bytes().to_vec(), writable: bind.writable, private: false }
+}
+
 fn join<T>(thread: JoinHandle<T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -187,7 +194,8 @@ impl Arming<'_> {
                 let Identity { uid, gid, groups, .. } = session.user.clone();
                 let user = User { uid, gid, groups: session.cgroup.map(|_| groups) };
                 let (init_pid, bounds) = (session.init_pid, session.bounds);
-                let spec = SupervisedSpec { init_pid, bounds, user, socket, mode, image, generation, network };
+                let places = session.binds.iter().map(place).collect();
+                let spec = SupervisedSpec { init_pid, bounds, places, user, socket, mode, image, generation, network };
                 Ok(Guard::Supervised(Box::new(Supervised::register(spec)?)))
             }
         }

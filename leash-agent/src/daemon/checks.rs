@@ -9,7 +9,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use nix::unistd::Uid;
 
 use crate::enforce::{Engine, lsm, network_available, supervised};
-use crate::sandbox::{NAMESPACE_REMEDY, cgroup, floor, possible_without_container, rootless};
+use crate::sandbox::{NAMESPACE_REMEDY, cgroup, env, floor, possible_without_container, rootless};
 
 use super::bare;
 
@@ -227,7 +227,11 @@ fn depths() -> Check {
 
 fn privileges(root: bool) -> Check {
     let contained = Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists();
-    let place = if contained { ", in a container" } else { "" };
+    let place = match (env::own_session(), contained) {
+        (Some(session), _) => format!(", in the session `{session}` of Leash, where no other can be had"),
+        (None, true) => ", in a container".to_owned(),
+        (None, false) => String::new(),
+    };
     if root {
         return Check::new("privileges", true, format!("root{place}"), "");
     }

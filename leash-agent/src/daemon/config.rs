@@ -109,7 +109,10 @@ fn one(path: &Path, caller: &Identity, own: Option<Option<&Identity>>) -> Result
     if let Some(words) = distrust(&metadata, own.map(|_| caller)) {
         return Err(fault(words.into()));
     }
-    let tables: Tables = toml::from_str(&text).map_err(|error| fault(format!("is not valid: {error}")))?;
+    let tables: Tables = toml::from_str(&text).map_err(|error| {
+        let line = error.span().and_then(|span| text.get(..span.start)).map_or(1, |before| before.matches('\n').count() + 1);
+        fault(format!("is not valid in line {line}: {}", error.message()))
+    })?;
     let mut found = tables.run;
     for path in found.policy.iter_mut().flatten().chain(&mut found.principal).chain(&mut found.ro).chain(&mut found.rw) {
         *path = absolute(path, &caller.home)

@@ -30,6 +30,7 @@ use nix::errno::Errno;
 use crate::audit::log::LogError;
 use crate::enforce::EnforceError;
 use crate::sandbox::{EXIT_LEASH, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, NAMESPACE_REMEDY, SandboxError};
+use crate::words::Plain;
 
 /// Takes what a person should see while the session runs.
 pub trait Notices {
@@ -49,7 +50,7 @@ pub struct Outcome {
     /// Exit status for the caller.
     pub status: i32,
     /// The report for people.
-    pub report: String,
+    pub report: Plain,
     /// Why the session was ended, if not by its command.
     pub error: Option<RunError>,
 }
@@ -167,6 +168,16 @@ pub enum RunError {
         "`--require container` refuses a session without one, and this machine refuses the user namespace that it needs: {0}; {NAMESPACE_REMEDY}"
     )]
     Uncontained(Errno),
+    /// Leash runs in a session of its own, and can't there.
+    #[error(
+        "this is inside of the session `{session}` of Leash already, where no other can be had ({source}); leave `leash run` out, or run it outside of the session"
+    )]
+    Nested {
+        /// The session.
+        session: String,
+        /// Why.
+        source: Box<RunError>,
+    },
     /// A system call failed.
     #[error("cannot {action}: {source}")]
     System {

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signal::{SigHandler, SigSet, Signal, raise, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{getpgrp, isatty, pipe2, tcgetpgrp};
+use nix::unistd::{isatty, pipe2};
 
 use super::session::duplicate;
 use super::watch::Watch;
 use super::{Notices, RunError};
 use crate::sandbox::relay::{Relay, set_nonblocking};
-use crate::sandbox::terminal::{RawMode, copy_size};
+use crate::sandbox::terminal::{RawMode, copy_size, in_foreground};
 use crate::sandbox::{Container, EXIT_LEASH, LauncherEvent, Stdio3};
 
 /// Signals that are ours to handle while a session runs.
@@ -30,8 +30,14 @@ const HANDLED: [Signal; 9] = [
     Signal::SIGCONT,
 ];
 
+/// How often one in the background looks whether it is in the foreground again, in milliseconds: shells say so only to what was stopped.
+const AWAY_MS: u16 = 100;
+
 /// Takes [`HANDLED`] signals out of their usual way. Must come before any thread is started.
 pub(super) fn block_signals() -> Result<SignalFd, RunError> {
+    // A file that may not grow (`ulimit -f`) is an error that can be told; the command gets the signal back.
+    // SAFETY: ignoring a signal installs no handler.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.map_err(|errno| RunError::system("ignore a signal")(errno.into()))?;
     let set: SigSet = HANDLED.into_iter().collect();
     set.thread_block()
         .and_then(|()| SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK))
@@ -56,6 +62,7 @@ pub(super) enum Direction {
 
 impl Streams {
     pub(super) fn new() -> Result<(Self, Stdio3), RunError> {
+        #[expect(clippy::disallowed_methods, reason = "the session's own, which is copied as it is")]
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let is_terminal = |fd: BorrowedFd<'_>| isatty(fd).unwrap_or(false);
         if is_terminal(stdin.as_fd()) && is_terminal(stdout.as_fd()) {
@@ -109,6 +116,8 @@ pub(super) struct Pump<'a> {
     signals: SignalFd,
     relays: Vec<(Relay, Direction)>,
     console: Option<OwnedFd>,
+    /// While the session has a terminal of its own, and we are in the foreground of ours.
+    raw: Option<RawMode>,
     alarm: UnixStream,
     watch: Option<Watch>,
     had_terminal: bool,
@@ -138,34 +147,52 @@ impl<'a> Pump<'a> {
         if let Some(console) = &console {
             ours(console)?;
         }
+        #[expect(clippy::disallowed_methods, reason = "the session's own, which is copied as it is")]
+        let stdout = std::io::stdout();
         let relays = match (streams, &console) {
             (Streams::Plain(relays), _) => relays,
             (Streams::Terminal, Some(console)) => vec![
                 (Relay::new(duplicate(std::io::stdin())?, duplicate(console)?), Direction::In),
-                (Relay::new(duplicate(console)?, duplicate(std::io::stdout())?), Direction::Out),
+                (Relay::new(duplicate(console)?, duplicate(stdout)?), Direction::Out),
             ],
             (Streams::Terminal, None) => Vec::new(),
         };
         let had_terminal = has_terminal();
-        Ok(Self { container, signals, relays, console, alarm, watch, had_terminal, status: None })
+        Ok(Self { container, signals, relays, console, raw: None, alarm, watch, had_terminal, status: None })
     }
 
     /// Starts the command and serves it until it ends. The terminal is given back when this returns, or unwinds.
     pub(super) fn run(&mut self, reload: &mut dyn FnMut(&mut dyn Notices), notices: &mut dyn Notices) -> Ended {
-        let stdin = std::io::stdin();
-        let raw = self.console.as_ref().map(|console| {
-            // Not being able to is a matter of looks; the session's own terminal is what counts.
-            let _ = copy_size(&stdin, console);
-            RawMode::enter(stdin.as_fd())
-        });
-        notices.raw_terminal(raw.is_some());
+        if let Some(console) = &self.console {
+            let _ = copy_size(std::io::stdin(), console);
+        }
         let result = self.serve(reload, notices);
-        drop(raw);
+        self.raw = None;
         notices.raw_terminal(false);
         match result {
             Ok(status) => Ended { status, error: None },
             Err(error) => Ended { status: EXIT_LEASH, error: Some(error) },
         }
+    }
+
+    /// Has the terminal in raw mode while we are in its foreground; elsewhere it is as others want it. `continued`: they may have changed it.
+    fn attend(&mut self, continued: bool, notices: &mut dyn Notices) {
+        let Some(console) = &self.console else { return };
+        let stdin = std::io::stdin();
+        // Not being able to is a matter of looks; the session's own terminal is what counts.
+        match (in_foreground(&stdin), &self.raw) {
+            (true, None) => {
+                let _ = copy_size(&stdin, console);
+                self.raw = duplicate(&stdin).ok().and_then(|stdin| RawMode::enter(stdin).ok());
+            }
+            (true, Some(raw)) if continued => {
+                let _ = copy_size(&stdin, console);
+                let _ = raw.resume();
+            }
+            (false, Some(_)) => self.raw = None,
+            (true, Some(_)) | (false, None) => {}
+        }
+        notices.raw_terminal(self.raw.is_some());
     }
 
     fn serve(&mut self, reload: &mut dyn FnMut(&mut dyn Notices), notices: &mut dyn Notices) -> Result<i32, RunError> {
@@ -177,6 +204,7 @@ impl<'a> Pump<'a> {
             {
                 return Ok(status);
             }
+            self.attend(false, notices);
             for source in self.wait()? {
                 match source {
                     Source::Signals => self.take_signals(reload, notices)?,
@@ -210,10 +238,12 @@ impl<'a> Pump<'a> {
         if let Some(watch) = &self.watch {
             sources.push((Source::Watch, watch.fd(), PollFlags::POLLIN));
         }
-        let listening = in_foreground();
+        let listening = in_foreground(std::io::stdin());
+        let mut timeout = PollTimeout::NONE;
         for (index, (relay, direction)) in self.relays.iter().enumerate() {
-            // In the background the terminal's input is the shell's. When we come to the foreground, SIGCONT wakes this loop.
+            // In the background the terminal's input is the shell's.
             if *direction == Direction::In && !listening {
+                timeout = PollTimeout::from(AWAY_MS);
                 continue;
             }
             if let Some((fd, flags)) = relay.interest() {
@@ -221,7 +251,7 @@ impl<'a> Pump<'a> {
             }
         }
         let mut fds: Vec<PollFd<'_>> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
-        match poll(&mut fds, PollTimeout::NONE) {
+        match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(RunError::system("wait for the session")(errno.into())),
         }
@@ -243,7 +273,12 @@ impl<'a> Pump<'a> {
                 }
                 Signal::SIGTSTP => {
                     self.forward(signal);
+                    self.raw = None;
                     raise(Signal::SIGSTOP).map_err(|errno| RunError::system("stop")(errno.into()))?;
+                }
+                Signal::SIGCONT => {
+                    self.forward(signal);
+                    self.attend(true, notices);
                 }
                 _ => self.forward(signal),
             }
@@ -257,11 +292,6 @@ impl<'a> Pump<'a> {
             drop(self.container.signal(signal));
         }
     }
-}
-
-/// Whether the terminal on stdin, if it is one, is ours to read from.
-fn in_foreground() -> bool {
-    tcgetpgrp(std::io::stdin()).map_or(true, |foreground| foreground == getpgrp())
 }
 
 /// Whether we have a terminal. One that hung up no longer counts, which tells its hangup from a request to reload.

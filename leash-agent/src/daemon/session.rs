@@ -27,9 +27,17 @@ use crate::enforce::supervised::Floor;
 use crate::sandbox::cgroup::Cgroup;
 use crate::sandbox::plan::{Identity, Place, Plan};
 use crate::sandbox::{Container, EXIT_LEASH, RUNTIME_DIR, SandboxError, StateDir, env, rootless, user};
+use crate::words::Plain;
 
 /// Runs one session. An error means that nothing of the command ran.
 pub fn run(request: &RunRequest, notices: &mut dyn Notices) -> Result<Outcome, RunError> {
+    run_here(request, notices).map_err(|error| match env::own_session() {
+        Some(session) if error.exit_status() == EXIT_LEASH => RunError::Nested { session, source: Box::new(error) },
+        _ => error,
+    })
+}
+
+fn run_here(request: &RunRequest, notices: &mut dyn Notices) -> Result<Outcome, RunError> {
     let root = Uid::effective().is_root();
     let network = backend::load_early(request, root);
     let mut prepared = Prepared { network, ..Prepared::new(request, root)? };
@@ -137,7 +145,8 @@ impl Prepared {
         log.append(SystemTime::now(), start_record(request, backend, floors, &user, &layout, &policies, &ready))?;
         log.flush()?;
         let (cgroup_dir, init_pid) = (cgroup_dir.as_deref(), container.init_pid());
-        let session = Governed { cgroup: cgroup_dir, init_pid, user: &user, mode, ready: &ready, bounds };
+        let binds = if bare.is_none() { layout.binds.as_slice() } else { &[] };
+        let session = Governed { cgroup: cgroup_dir, init_pid, user: &user, mode, ready: &ready, bounds, binds };
         let guard = arming.register(session, network)?;
         let (alarm, alarm_end) = UnixStream::pair().map_err(RunError::system("create a socket"))?;
         let recorder = Recorder::start(guard, log, ready, mode, alarm_end)?;
@@ -157,7 +166,7 @@ impl Prepared {
         drop(container);
         let mut recorded = match recorder.stop() {
             Ok(recorded) => recorded,
-            Err(error) => return Ok(Outcome { status: EXIT_LEASH, report: String::new(), error: Some(error) }),
+            Err(error) => return Ok(Outcome { status: EXIT_LEASH, report: Plain::default(), error: Some(error) }),
         };
         if let Some(error) = ended.error {
             recorded.error.get_or_insert(error);

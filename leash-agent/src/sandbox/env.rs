@@ -27,6 +27,8 @@ const PASS: &[&str] = &[
 ];
 /// Beginnings of names that pass.
 const PASS_PREFIXES: &[&str] = &["LC_"];
+/// Tells a session's programs its name. Whoever sets it by hand only deceives themselves.
+const SESSION: &str = "LEASH_SESSION";
 /// Where the caller has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -64,8 +66,13 @@ pub fn build(
         variables.retain(|(known, _)| *known != name);
         variables.push((name, value));
     }
-    variables.push(("LEASH_SESSION".into(), session.into()));
+    variables.push((SESSION.into(), session.into()));
     Ok(variables.into_iter().map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat()).collect())
+}
+
+/// The session that this process says it is in.
+pub fn own_session() -> Option<String> {
+    std::env::var(SESSION).ok().filter(|session| !session.is_empty())
 }
 
 fn passes(name: &OsStr) -> bool {

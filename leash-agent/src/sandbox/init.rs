@@ -7,7 +7,7 @@
 
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -23,6 +23,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdout, execve, fork, pipe2, setsid};
 
 use super::{bare, filter, floor, members, notify};
+use crate::words::{self, Plain};
 
 /// Exit status when Leash itself failed.
 pub const EXIT_LEASH: i32 = 125;
@@ -206,10 +207,12 @@ fn reopen_null() -> Result<(), Errno> {
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
     let null = null.map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
     let device = fstat(&null)?.st_rdev;
-    if fstat(std::io::stdout())?.st_rdev == device {
+    #[expect(clippy::disallowed_methods, reason = "nothing is written")]
+    let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
+    if fstat(stdout)?.st_rdev == device {
         dup2_stdout(&null)?;
     }
-    if fstat(std::io::stderr())?.st_rdev == device {
+    if fstat(stderr)?.st_rdev == device {
         dup2_stderr(&null)?;
     }
     Ok(())
@@ -252,9 +255,8 @@ fn reap(child: Pid) -> Result<Option<i32>, Failure> {
     }
 }
 
-pub(super) fn say(words: std::fmt::Arguments<'_>) {
-    // There is nobody to tell if stderr is gone.
-    drop(writeln!(std::io::stderr(), "leash: {words}"));
+pub(super) fn say(text: std::fmt::Arguments<'_>) {
+    words::say(&Plain::line(text).within("leash: ", ""));
 }
 
 #[cfg(test)]

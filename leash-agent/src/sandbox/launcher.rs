@@ -24,6 +24,7 @@ use super::container::open_process;
 use super::init::{EXIT_LEASH, Init};
 use super::plan::Plan;
 use super::{bare, members, root, spec};
+use crate::audit::log::too_large;
 
 /// The hidden subcommand that runs the launcher.
 pub const SUBCOMMAND: &str = "__launch";
@@ -220,7 +221,7 @@ fn create(plan: &Plan, init: Init) -> Result<Container, String> {
     }
     let root = root::assemble(plan).map_err(|error| error.to_string())?;
     let spec = spec::build(plan, &root).map_err(|error| error.to_string())?;
-    spec.save(plan.state_dir.join("config.json")).map_err(|error| error.to_string())?;
+    spec.save(plan.state_dir.join("config.json")).map_err(|error| chain(&error))?;
     let console = plan.terminal.then(|| plan.state_dir.join("console.sock"));
     ContainerBuilder::new(plan.session.clone(), SyscallType::default())
         .with_executor(init)
@@ -237,8 +238,12 @@ fn create(plan: &Plan, init: Init) -> Result<Container, String> {
 /// An error with all its causes; libcontainer's outermost words say little.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
+    let mut advice = "";
     let mut source = error.source();
     while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref().filter(|_| advice.is_empty()) {
+            advice = too_large(cause);
+        }
         let words = cause.to_string();
         if !text.contains(&words) {
             text.push_str(": ");
@@ -246,5 +251,5 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    text
+    text + advice
 }

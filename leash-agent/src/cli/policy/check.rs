@@ -9,7 +9,7 @@ use clap::Args;
 use super::Subject;
 use super::load::{Loaded, load};
 use crate::cli::Global;
-use crate::cli::output::{report, say};
+use crate::words::{report, say};
 
 /// Say whether policies can be enforced, and what is wrong where if not
 ///
@@ -28,7 +28,7 @@ pub(super) fn run(args: &CheckArgs, global: Global) -> Result<ExitCode> {
         Loaded::Refused(code) => Ok(code),
         Loaded::Policy(policy) => {
             for warning in policy.warnings().iter().filter(|_| !global.quiet) {
-                say(&report(warning, global.color));
+                say(&report(warning, global.color.on_stderr()));
             }
             Ok(ExitCode::SUCCESS)
         }

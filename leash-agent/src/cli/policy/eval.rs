@@ -1,9 +1,9 @@
 //! `leash policy eval`.
 
-use std::io::{BufRead, Write, stdin, stdout};
+use std::io::{BufRead, stdin};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use leash_policy::{Outcome, Request};
 use serde::Serialize;
@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Selection;
 use super::load::{Loaded, load};
 use crate::cli::{Global, USAGE};
+use crate::words::Out;
 
 /// Answer requests, given as JSON lines on standard input, by Cedar and by the tables
 #[derive(Debug, Args)]
@@ -35,7 +36,7 @@ pub(super) fn run(args: &EvalArgs, global: Global) -> Result<ExitCode> {
         Loaded::Refused(code) => return Ok(code),
         Loaded::Policy(policy) => policy,
     };
-    let mut out = stdout().lock();
+    let mut out = Out::lock();
     let mut all_agree = true;
     for (number, line) in (1..).zip(stdin().lock().lines()) {
         let request = line.map_err(anyhow::Error::from).and_then(|line| match line.trim() {
@@ -47,7 +48,7 @@ pub(super) fn run(args: &EvalArgs, global: Global) -> Result<ExitCode> {
             Ok(None) => continue,
             Err(fault) => {
                 out.flush()?;
-                crate::cli::output::complain(&format!("standard input, line {number}: {fault:#}"));
+                crate::cli::output::complain(format_args!("standard input, line {number}: {fault:#}"));
                 return Ok(ExitCode::from(USAGE));
             }
         };
@@ -56,8 +57,7 @@ pub(super) fn run(args: &EvalArgs, global: Global) -> Result<ExitCode> {
         let agree = unnamed.is_some();
         all_agree &= agree;
         let unnamed = unnamed.unwrap_or_default();
-        let answer = serde_json::to_string(&Answer { cedar, tables, agree, unnamed }).context("cannot write the answer")?;
-        writeln!(out, "{answer}")?;
+        out.json(&Answer { cedar, tables, agree, unnamed })?;
     }
     out.flush()?;
     Ok(if all_agree { ExitCode::SUCCESS } else { ExitCode::FAILURE })

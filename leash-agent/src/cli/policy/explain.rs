@@ -1,6 +1,5 @@
 //! `leash policy explain`.
 
-use std::io::{Write, stdout};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
@@ -11,6 +10,7 @@ use leash_policy::{Request, Resource};
 use super::Selection;
 use super::load::{Loaded, load};
 use crate::cli::{Global, USAGE};
+use crate::words::{Out, Plain};
 
 /// Say in words what decides an action on a resource
 #[derive(Debug, Args)]
@@ -57,14 +57,14 @@ pub(super) fn run(args: ExplainArgs, global: Global) -> Result<ExitCode> {
     let request = match Request::new(&args.action, resource, args.exe) {
         Ok(request) => request,
         Err(fault) => {
-            crate::cli::output::complain(&fault.to_string());
+            crate::cli::output::complain(&fault);
             return Ok(ExitCode::from(USAGE));
         }
     };
     match load(&args.selection.policies, &args.selection.subject, global) {
         Loaded::Refused(code) => Ok(code),
         Loaded::Policy(policy) => {
-            write!(stdout().lock(), "{}", policy.explain(&request))?;
+            Out::lock().say(&Plain::lines(policy.explain(&request).into_iter().map(Plain::line)))?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 use leash_policy::{Compiled, Principal, Source, Variables, compile};
 
 use super::{INVALID, Subject};
-use crate::cli::output::{complain, report, say};
+use crate::cli::output::complain;
 use crate::cli::{Global, USAGE};
 use crate::daemon::{self, RunError};
+use crate::words::{report, say};
 
 /// A policy that can be asked, or the exit code of what was already said about it.
 pub(super) enum Loaded {
@@ -25,18 +26,18 @@ pub(super) fn load(paths: &[PathBuf], subject: &Subject, global: Global) -> Load
     let (sources, variables, principal) = match inputs() {
         Ok(inputs) => inputs,
         Err(fault) => {
-            complain(&format!("{fault:#}"));
+            complain(format_args!("{fault:#}"));
             return Loaded::Refused(ExitCode::from(USAGE));
         }
     };
     match compile(&sources, &variables, &principal) {
         Ok(compiled) if compiled.policies().is_empty() => {
-            complain(&RunError::no_policy(paths).to_string());
+            complain(RunError::no_policy(paths));
             Loaded::Refused(ExitCode::from(INVALID))
         }
         Ok(compiled) => Loaded::Policy(Box::new(compiled)),
         Err(faults) => {
-            say(&report(&faults, global.color));
+            say(&report(&faults, global.color.on_stderr()));
             Loaded::Refused(ExitCode::from(INVALID))
         }
     }

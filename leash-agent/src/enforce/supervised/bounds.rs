@@ -132,9 +132,8 @@ impl Bounds {
         ends.filter_map(|end| path.get(..end)).any(|above| self.spec.hidden.contains(above))
     }
 
-    /// The innermost place that holds a path.
     fn place(&self, path: &[u8]) -> Option<&Place> {
-        self.spec.places.iter().rev().find(|place| is_below(path, &place.path))
+        innermost(&self.spec.places, path)
     }
 
     /// The session bound a socket to `path`, which is `at`.
@@ -166,24 +165,31 @@ impl Bounds {
         Ok(())
     }
 
-    /// Whether what is asked may be done at all, whatever the policy says: a file in a place that can only be read is changed by nobody, and what
-    /// holds such a place isn't moved away.
+    /// Whether what is asked may be done at all, whatever the policy says.
     pub(super) fn permit(&self, ask: &Ask) -> Result<()> {
-        let Subject::Name(Name::Path(path)) = &ask.subject else { return Ok(()) };
-        if matches!(ask.kind, Kind::SocketCreate) {
-            return Ok(());
+        match &ask.subject {
+            Subject::Name(Name::Path(path)) if ask.kind != Kind::SocketCreate && self.hides(path) => Err(Errno::ENOENT),
+            _ => keep(&self.spec.places, ask, false),
         }
-        if self.hides(path) {
-            return Err(Errno::ENOENT);
-        }
-        let moves = matches!(ask.kind, Kind::FileDelete | Kind::FileRename);
-        let changes = matches!(ask.kind, Kind::FileWrite | Kind::FileCreate | Kind::FileLink | Kind::FileSetAttributes);
-        if moves && self.spec.places.iter().any(|place| is_below(&place.path, path)) {
-            return Err(Errno::EBUSY);
-        }
-        let writable = || self.place(path).is_some_and(|place| place.writable);
-        if (moves || changes) && !writable() { Err(Errno::EROFS) } else { Ok(()) }
     }
+}
+
+/// Keeps places (outer ones first) as they are, whatever the policy says: a file in one that can only be read is changed by nobody, and what
+/// holds a place isn't moved away. `elsewhere`: whether a file in none of them may be changed.
+pub(super) fn keep(places: &[Place], ask: &Ask, elsewhere: bool) -> Result<()> {
+    let Subject::Name(Name::Path(path)) = &ask.subject else { return Ok(()) };
+    let moves = matches!(ask.kind, Kind::FileDelete | Kind::FileRename);
+    let changes = matches!(ask.kind, Kind::FileWrite | Kind::FileCreate | Kind::FileLink | Kind::FileSetAttributes);
+    if moves && places.iter().any(|place| is_below(&place.path, path)) {
+        return Err(Errno::EBUSY);
+    }
+    let writable = || innermost(places, path).map_or(elsewhere, |place| place.writable);
+    if (moves || changes) && !writable() { Err(Errno::EROFS) } else { Ok(()) }
+}
+
+/// The innermost place that holds a path.
+fn innermost<'a>(places: &'a [Place], path: &[u8]) -> Option<&'a Place> {
+    places.iter().rev().find(|place| is_below(path, &place.path))
 }
 
 /// Whether one of `places` is the object with this status, and still has its name: afterwards a terminal's number is another's.

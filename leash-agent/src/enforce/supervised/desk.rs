@@ -10,6 +10,7 @@ use nix::libc;
 use nix::time::{ClockId, clock_gettime};
 
 use super::super::event::{Event, EventResource, Mode};
+use super::bounds;
 use super::name::Name;
 use super::policy::{Denied, Policy};
 use super::sys::{self, Call, Result, Status};
@@ -117,8 +118,11 @@ impl Desk<'_> {
         if denied {
             return Err(Errno::EACCES);
         }
-        let Some(bounds) = &self.task.bounds else { return Ok(()) };
-        asks.iter().try_for_each(|ask| bounds.permit(ask))
+        asks.iter().try_for_each(|ask| match &self.task.bounds {
+            Some(bounds) => bounds.permit(ask),
+            // Elsewhere the mounts say what can be written to, and nobody can replace those.
+            None => bounds::keep(&self.shared.places, ask, true),
+        })
     }
 
     /// What the policy answers to the caller's program; no record is made of it.

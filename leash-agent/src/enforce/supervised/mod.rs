@@ -62,6 +62,9 @@ pub struct SupervisedSpec<'a> {
     pub init_pid: u32,
     /// Where there is no container: what must be kept in its place.
     pub bounds: Option<BoundsSpec>,
+    /// Where there is one: what it makes writable, and what readable only, outer ones first. A mount over a file goes when somebody outside of
+    /// the session replaces the file, so they are kept by their names, too.
+    pub places: Vec<BoundsPlace>,
     /// Who the session runs as.
     pub user: User,
     /// Over it the command's process sends the descriptor of its calls.
@@ -121,7 +124,7 @@ impl Supervised {
         let (ready, is_ready) = channel();
         let (policy, journal) = (Arc::clone(&session.policy), Arc::clone(&session.journal));
         let (stopping, threads) = (Arc::clone(&session.stopping), Arc::clone(&session.threads));
-        let SupervisedSpec { init_pid, user, socket, .. } = spec;
+        let SupervisedSpec { init_pid, user, socket, places, .. } = spec;
         let bounds = spec
             .bounds
             .map(|bounds| bounds::Bounds::new(bounds, directory(c"/proc")?, init_pid).map_err(failed("look at the session")));
@@ -140,6 +143,7 @@ impl Supervised {
                 mounts: name::Mounts::new(table),
                 journal,
                 policy,
+                places,
                 uid: user.uid,
                 names: Mutex::default(),
                 turn: turn::Turn::default(),

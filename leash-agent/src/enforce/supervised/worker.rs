@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, CpuSet, unshare};
 use nix::unistd::{Pid, gettid};
 
 use super::blocked::Blocked;
+use super::bounds::Place as BoundsPlace;
 use super::desk::{Answer, Desk};
 use super::journal::Journal;
 use super::name::Mounts;
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub(super) mounts: Mounts,
     pub(super) journal: Arc<Journal>,
     pub(super) policy: Arc<RwLock<Arc<Policy>>>,
+    /// See [`SupervisedSpec::places`](super::SupervisedSpec::places).
+    pub(super) places: Vec<BoundsPlace>,
     pub(super) uid: u32,
     /// Held from the decision on a change of names to the change: nobody in the session can come between them.
     pub(super) names: Mutex<()>,
