@@ -30,7 +30,7 @@ impl Disk {
     }
 }
 
-/// An overlay of layers on the ground; unmounted when dropped.
+/// An overlay whose layers have no path any more, as a machine's root may be one; unmounted when dropped.
 pub struct Overlay(PathBuf);
 
 impl Overlay {
@@ -38,11 +38,13 @@ impl Overlay {
     pub fn mount(at: &str, fill: impl FnOnce(&Path)) -> Self {
         let at = ground::fresh(at);
         let layers = ground::fresh(at.with_extension("layers"));
+        let text = |path: &Path| path.display().to_string();
+        ground::run("mount", &["-t", "tmpfs", "leash-tests", &text(&layers)]);
         let [lower, upper, work] = ["lower", "upper", "work"].map(|name| ground::fresh(layers.join(name)));
         fill(&lower);
-        let text = |path: &Path| path.display().to_string();
         let options = format!("lowerdir={},upperdir={},workdir={}", text(&lower), text(&upper), text(&work));
         ground::run("mount", &["-t", "overlay", "-o", &options, "leash-tests", &text(&at)]);
+        ground::run("umount", &["--lazy", &text(&layers)]);
         Self(at)
     }
 }
