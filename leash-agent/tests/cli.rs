@@ -204,6 +204,8 @@ fn policies_command_no_terminal() {
     let dir = tempfile::tempdir().unwrap();
     for hostile in HOSTILE.iter().map(|hostile| format!("{hostile} {READABLE}")) {
         let quoted = hostile.escape_debug().to_string();
+        // Cedar takes every character as it is but this one.
+        let raw = hostile.replace('\r', "\\r");
         let place = dir.path().join(format!("{hostile}.cedar"));
         let path = place.to_str().unwrap();
         for (text, status) in [
@@ -216,7 +218,7 @@ fn policies_command_no_terminal() {
             ),
             (format!("permit(principal, action, resource == File::\"{hostile}${{NOPE}}\");"), 3),
             (format!("permit({hostile}"), 3),
-            (format!("@id(\"{hostile}\") {NEVER}"), 0),
+            (format!("@id(\"{raw}\") {NEVER}"), 0),
         ] {
             fs::write(&place, &text).unwrap();
             let (code, out, words) = run(&["policy", "check", path]);
@@ -227,7 +229,7 @@ fn policies_command_no_terminal() {
         let (_, _, words) = run(&["policy", "check", path]);
         assert_harmless(&words, 1, "no policy");
         assert!(words.contains(READABLE), "{words}");
-        for text in [&hostile, &quoted] {
+        for text in [&raw, &quoted] {
             let policy = format!(
                 "@id(\"{text}\") @reason(\"{text}\") forbid(principal, action == Action::\"FileRead\", resource);\n\
                  @id(\"p {text}\") permit(principal, action == Action::\"FileWrite\", resource == File::\"/{text}\");"

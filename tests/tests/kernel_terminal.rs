@@ -70,6 +70,7 @@ impl Person {
         leash.args(["run", "--policy"]).arg(policy).arg("--log").arg(dir.path().join("log.jsonl"));
         leash.arg("--workspace").arg(workspace);
         let mut leash = program(leash);
+        leash.env("log", dir.path().join("log.jsonl"));
         leash.env("TERM", "xterm").stdin(stdio()).stdout(stdio()).stderr(stdio());
         user::hand_over(dir.path());
         user::act(&mut leash);
@@ -202,7 +203,7 @@ fn a_session_in_the_background_leaves_the_terminal_alone_until_it_has_it() {
     person.wait_for("back\r\n");
     assert_eq!(tcgetattr(&person.slave).unwrap(), person.before, "the terminal was not given back");
     // One that ends where it began.
-    person.type_in("rm ../log.jsonl; $leash -- sh -c 'exit 3' & wait $!; echo sta''tus $?\r");
+    person.type_in("rm \"$log\"; $leash -- sh -c 'exit 3' & wait $!; echo sta''tus $?\r");
     person.wait_for("status 3");
     assert_eq!(tcgetattr(&person.slave).unwrap(), person.before);
     person.type_in("exit 4\r");

@@ -79,7 +79,7 @@ unset LEASH_TESTS_DIR LEASH_BUILD_DIR
 cd /srv/tests
 exec "$@"
 "#;
-/// On this machine other suites run at the same time: each has its own processes and its own `/run`.
+/// With processes of its own, and a `/run`.
 const APART: &str = r#"
 mount -t proc proc /proc
 mount -t tmpfs -o mode=755 leash-tests /run
@@ -103,15 +103,15 @@ pub(super) fn command(run: &Run, place: Place) -> Result<Vec<OsString>> {
         words.push("--include-ignored".into());
     } else {
         say(&["unshare", "--mount", "--net", "--propagation", "private"]);
-        // Without a container, tests signal whatever their user can signal.
-        if bare || place == Place::Here {
+        // Here other suites run at the same time, and without a container tests signal whatever their user can signal. Programs in the
+        // kernel know a process by the machine's number for it alone.
+        let apart = bare || place == Place::Here && run.suite.name != OF_ROOT;
+        if apart {
             say(&["--pid", "--fork", "--kill-child"]);
         }
         say(&["sh", "-ec", GROUND, "sh"]);
-        match place {
-            Place::Here => say(&["sh", "-ec", APART, "sh"]),
-            Place::Machine(_) if bare => say(&["sh", "-ec", "mount -t proc proc /proc; exec \"$@\"", "sh"]),
-            Place::Machine(_) => {}
+        if apart {
+            say(&["sh", "-ec", APART, "sh"]);
         }
         if bare {
             say(&["sh", "-ec", BARE_GROUND, "sh"]);
