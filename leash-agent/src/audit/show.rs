@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn names_cannot_command_the_terminal() {
         let (_, text) = line(&parse(1, &event_json("/a\x1b[2J\nb", "allow", "record")).unwrap());
-        assert!(text.as_str().contains(" /a\\u{1b}[2J\\u{a}b "), "{text}");
+        assert!(text.as_str().contains(" `/a\\u{1b}[2J\\u{a}b` "), "{text}");
     }
 
     #[test]
