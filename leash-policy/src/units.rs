@@ -33,7 +33,7 @@ const MAX_COMBINATIONS: usize = 1 << 14;
 const MAX_TOUCHES: usize = 20_000_000;
 /// Fewer questions than this are answered before threads have begun.
 const WORTH_THREADS: usize = 256;
-/// An atom that holds in more classes than this is looked at last, see [`keys`].
+/// An atom that holds in more classes than this is looked at last, see `keys`.
 const COMMON: usize = 64;
 
 /// A type of resource together with the part of the tables that decides it.

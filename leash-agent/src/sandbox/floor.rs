@@ -2,7 +2,7 @@
 //!
 //! The supervisor performs nearly everything itself, outside of the domain, so the command needs next to nothing: what the kernel
 //! performs for it after an answer is the opening of programs. Descriptors that the supervisor hands over carry its rights, not the
-//! domain's. The domain knows neither callers nor containers: whoever calls [`install`] is in it, with all that it starts.
+//! domain's. The domain knows neither callers nor containers: whoever calls `install` is in it, with all that it starts.
 
 use std::io;
 use std::path::PathBuf;

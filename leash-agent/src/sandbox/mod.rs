@@ -1,7 +1,7 @@
 //! The container that a session runs in: namespaces, root file system, user, environment, cgroup and terminal.
 //!
 //! [`Container`] is the parent's end. It starts this program a second time as a single-threaded **launcher** (libcontainer forks,
-//! which a multi-threaded process may not do safely); the launcher creates the container, whose process 1 is our own [`init`],
+//! which a multi-threaded process may not do safely); the launcher creates the container, whose process 1 is our own `init`,
 //! and reports over a socket. Nothing of the command runs before [`Container::start`], so the caller installs enforcement
 //! between [`Container::create`] and `start`.
 //!

@@ -26,7 +26,7 @@ pub(super) struct ExplainArgs {
     /// A directory by absolute path
     #[arg(long, group = "resource", value_name = "PATH")]
     dir: Option<String>,
-    /// An address with a port, for example 192.0.2.1:443 or [2001:db8::1]:443
+    /// An address with a port, for example `192.0.2.1:443` or `[2001:db8::1]:443`
     #[arg(long, group = "resource", value_name = "ADDRESS:PORT")]
     endpoint: Option<SocketAddr>,
     /// A Unix socket by absolute path, or @name
