@@ -5,7 +5,7 @@
 
 use leash_tests::attempt::Attempt;
 use leash_tests::case::{self, NETWORK_POLICY};
-use leash_tests::cases::hooks;
+use leash_tests::cases::{hooks, ledger};
 use leash_tests::disk::Disk;
 use leash_tests::session::{EACCES, Event, Plan};
 use leash_tests::{ground, hook};
@@ -44,6 +44,15 @@ fn changing_the_mode_by_the_newest_call() {
         return;
     }
     hook::prove(hooks::FCHMODAT2, &case::file_policy);
+}
+
+/// A kernel's next hook must not be the next way out: each one is known, with what answers there.
+#[test]
+fn every_hook_of_the_running_kernel_is_in_the_ledger() {
+    let kernel = ground::kernel();
+    let (major, minor) = kernel.split_once('.').unwrap();
+    let version = (major.parse().unwrap(), minor.parse().unwrap());
+    assert_eq!(ledger::judge(&ledger::of_running_kernel(), version), [""; 0]);
 }
 
 /// Hooks that see no mount find what is mounted in a mount by its path. What is mounted in two places has no path for them; those

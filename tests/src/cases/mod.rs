@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod hooks;
+pub mod ledger;
 pub mod network;
 pub mod programs;
 
