@@ -5,7 +5,7 @@
 //!
 //! It is a test of this crate because it needs no other one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // tests: failing loudly is their job
-#![allow(unreachable_pub, dead_code)] // the programs' own interfaces
+#![allow(unreachable_pub, dead_code, clippy::manual_range_contains)] // the programs' own interfaces, and what the verifier follows
 
 /// The programs' sources call helpers by this name.
 extern crate self as aya_ebpf;
@@ -14,8 +14,8 @@ mod fixture;
 mod kernel;
 mod maps;
 
-pub mod helpers {
-    pub use crate::kernel::helpers as generated;
+pub(crate) mod helpers {
+    pub(crate) use crate::kernel::helpers as generated;
 }
 
 #[path = "../../../leash-ebpf/src/decide.rs"]

@@ -32,7 +32,7 @@ fn install(enforce: bool) -> [&'static Ring; 2] {
     let head = |accept: usize, next: u64| u64::from(HEADER | accept as u32) << 32 | next;
     page[TEXT] = head(8 * ROW, 8 * TEXT as u64);
     page[ROW] = head(0, u64::from(LEAF | LEAF_ALLOW | ALLOWED));
-    page[ROW + Kind::FileWrite as usize + 1] = 8 * (ROW as u64) << 32 | u64::from(LEAF | DENIED);
+    page[ROW + Kind::FileWrite as usize + 1] = (8 * ROW as u64) << 32 | u64::from(LEAF | DENIED);
     page[PROGRAMS] = head(2, 8 * PROGRAMS as u64);
     IMAGES.put(SLOT, vec![*page]);
     [0, 1].map(|verdict| RINGS.put(SLOT * 2 + verdict, Ring::default()))

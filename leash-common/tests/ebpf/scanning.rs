@@ -16,7 +16,7 @@ const STATES: usize = 2 * 31;
 struct Buffer([u8; MAX_PATH_BYTES]);
 
 fn name(state: usize) -> u32 {
-    ((state / 31) << PAGE_SHIFT | (16 + state % 31 * APART) * 8) as u32
+    (((state / 31) << PAGE_SHIFT) + (16 + state % 31 * APART) * 8) as u32
 }
 
 /// Two pages of states with edges by chance, few of which lead to a sink.
