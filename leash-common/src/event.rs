@@ -107,6 +107,8 @@ causes! {
     NoImage = 10, "no policy is installed";
     Reloaded = 11, "the policy was replaced again and again during the decision";
     NoProgram = 12, "the policy lets no program do this";
+    OtherProgram = 13, "it is the memory of a program to which the policy may grant something else";
+    PlaceOnly = 14, "a descriptor that is only a place (O_PATH) can't be handed over by a supervisor";
 }
 
 #[cfg(test)]

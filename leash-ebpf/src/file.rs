@@ -11,7 +11,7 @@ use crate::decide::judge;
 use crate::kernel::{argument, layout, load_at, member, read};
 use crate::scratch::{claim, none_left, verdict};
 use crate::session::governed;
-use crate::walk::{is_anonymous, is_below_stack, leash_walk};
+use crate::walk::{is_anonymous, is_below_stack, is_memory, leash_walk};
 
 /// `include/linux/fs.h`
 const FMODE_READ: u32 = 1;
@@ -37,6 +37,13 @@ pub fn ask_file(slot: u32, file: u64, kinds: u32) -> i32 {
     let denied = judge(&claim, kinds);
     claim.release();
     verdict(denied)
+}
+
+/// Asks `kinds` of a file that is used through a descriptor, unless it is memory.
+#[inline(always)]
+fn ask_descriptor(slot: u32, file: u64, kinds: u32) -> i32 {
+    let is_memory = is_memory(read(member!(file, file_mnt)), read(member!(file, file_inode)));
+    if is_memory { 0 } else { ask_file(slot, file, kinds) }
 }
 
 /// What an open in this mode may do with the object.
@@ -117,7 +124,7 @@ pub fn file_receive(context: LsmContext) -> i32 {
     let Some(slot) = governed() else { return 0 };
     let file = argument(&context, 0);
     let kinds = kinds_of(file);
-    if kinds == 0 { 0 } else { ask_file(slot, file, kinds) }
+    if kinds == 0 { 0 } else { ask_descriptor(slot, file, kinds) }
 }
 
 /// `FS_IOC_SETFLAGS`, `FS_IOC_SETVERSION`, `FS_IOC_FSSETXATTR` and `FS_IOC_ENABLE_VERITY` of `include/uapi/linux/fs.h` and `fsverity.h`:
@@ -141,5 +148,5 @@ pub fn file_ioctl(context: LsmContext) -> i32 {
 #[lsm(hook = "file_truncate")]
 pub fn file_truncate(context: LsmContext) -> i32 {
     let Some(slot) = governed() else { return 0 };
-    ask_file(slot, argument(&context, 0), Kind::FileWrite.bit())
+    ask_descriptor(slot, argument(&context, 0), Kind::FileWrite.bit())
 }

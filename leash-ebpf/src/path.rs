@@ -10,7 +10,7 @@ use crate::gains::TREE;
 use crate::kernel::{argument, member, read};
 use crate::scratch::{claim, none_left, verdict};
 use crate::session::governed;
-use crate::walk::leash_walk;
+use crate::walk::{is_memory, leash_walk};
 
 /// `include/uapi/linux/fs.h`
 const RENAME_EXCHANGE: u64 = 2;
@@ -34,7 +34,12 @@ pub fn ask_object(slot: u32, mnt: u64, dentry: u64, kinds: u32) -> i32 {
 fn ask_path(context: &impl EbpfContext, kind: Kind) -> i32 {
     let Some(slot) = governed() else { return 0 };
     let path = argument(context, 0);
-    ask_object(slot, read(member!(path, path_mnt)), read(member!(path, path_dentry)), kind.bit())
+    let (mnt, dentry): (u64, u64) = (read(member!(path, path_mnt)), read(member!(path, path_dentry)));
+    // Only a descriptor of it leads here.
+    if is_memory(mnt, read(member!(dentry, dentry_inode))) {
+        return 0;
+    }
+    ask_object(slot, mnt, dentry, kind.bit())
 }
 
 /// Hooks with `const struct path *dir, struct dentry *dentry`.

@@ -33,6 +33,9 @@ const SB_KERNMOUNT: u64 = 1 << 22;
 const MAGIC_PIPE: u64 = 0x5049_5045;
 const MAGIC_ANONYMOUS: u64 = 0x0904_1934;
 const MAGIC_SOCKET: u64 = 0x534f_434b;
+/// `TMPFS_MAGIC`, `HUGETLBFS_MAGIC`
+const MAGIC_TMPFS: u64 = 0x0102_1994;
+const MAGIC_HUGETLBFS: u64 = 0x9584_58f6;
 /// `PID_FS_MAGIC`: descriptors of processes, since 6.9.
 const MAGIC_PROCESS: u64 = 0x5049_4446;
 
@@ -220,6 +223,17 @@ pub fn is_below_stack(mnt: u64, inode: u64) -> bool {
     let superblock: u64 = read(member!(inode, inode_sb));
     let flags: u64 = read(member!(superblock, sb_flags));
     namespace == MNT_NS_INTERNAL && flags & SB_KERNMOUNT == 0
+}
+
+/// Whether a file is memory with a descriptor (memfd_create(2)), its maker's to use by that: one of tmpfs or hugetlbfs on a mount of the kernel's own.
+#[inline(always)]
+pub fn is_memory(mnt: u64, inode: u64) -> bool {
+    let mount = mnt.wrapping_sub(layout!(at.mount_mnt) as u64);
+    let namespace: u64 = read(member!(mount, mount_namespace));
+    let superblock: u64 = read(member!(inode, inode_sb));
+    let flags: u64 = read(member!(superblock, sb_flags));
+    let magic: u64 = read(member!(superblock, sb_magic));
+    namespace == MNT_NS_INTERNAL && flags & SB_KERNMOUNT != 0 && (magic == MAGIC_TMPFS || magic == MAGIC_HUGETLBFS)
 }
 
 /// Whether the kernel acts with other credentials than the task's, as a stacked file system does on what lies below it.

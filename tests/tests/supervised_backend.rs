@@ -205,6 +205,110 @@ fn odd_programs_are_served() {
     same_as_ungoverned(include_str!("../work/odd/programs.py"));
 }
 
+/// No call reaches anything by what the supervisor's threads are: their directories, their descriptors, their place in `/proc`. In no mode, as
+/// nothing of that is a question to the policy. The same holds for what was opened outside and handed in: here, a file as standard input that the
+/// session can't write to by its name.
+#[test]
+fn nothing_is_reached_by_what_the_supervisor_is() {
+    let handed = std::path::Path::new(ground::ASIDE).join("handed");
+    for record in [true, false] {
+        ground::ready();
+        let root = ground::fresh("/w/odd");
+        fs::write(root.join("program.py"), include_str!("../work/odd/outside.py")).unwrap();
+        fs::write(&handed, "as it was").unwrap();
+        let plan = if record { Plan::new(POLICY).record() } else { Plan::new(POLICY) };
+        let who = if user::has_container() { "contained" } else { "bare" };
+        let mut command = plan.command(&["sh", "-c", "cd /w/odd; exec python3 program.py \"$0\"", who]);
+        command.stdin(fs::File::open(&handed).unwrap());
+        let run = plan.start_prepared(command).finish();
+        let lines = String::from_utf8_lossy(&run.stdout).into_owned();
+        let refused = |line: &str| ["EROFS", "EACCES"].iter().any(|errno| line.ends_with(errno));
+        let (tries, end) = lines.trim_end().rsplit_once('\n').unwrap_or_else(|| panic!("{lines}{}", run.stderr));
+        assert!(tries.lines().count() == 3 && tries.lines().all(refused), "record: {record}: {lines}");
+        assert_eq!(end, "True reached: []", "record: {record}: {}", run.stderr);
+        assert_eq!(fs::read_to_string(&handed).unwrap(), "as it was");
+    }
+    fs::remove_file(handed).unwrap();
+}
+
+/// A file that was opened outside is opened again as what the session has by its name. One without such a name is nobody's, in record mode, too.
+#[test]
+fn what_was_handed_in_is_opened_by_its_name() {
+    ground::ready();
+    let root = ground::fresh("/w/handed");
+    let (inside, outside) = (root.join("file"), std::path::Path::new(ground::ASIDE).join("gone"));
+    for record in [false, true] {
+        for path in [&inside, &outside] {
+            fs::write(path, "handed\n").unwrap();
+            user::hand_over(path);
+            let plan = if record { Plan::new(POLICY).record() } else { Plan::new(POLICY) };
+            let mut command = plan.command(&["sh", "-c", "cat /dev/stdin"]);
+            command.stdin(fs::File::open(path).unwrap());
+            if path == &outside {
+                fs::remove_file(path).unwrap();
+            }
+            let run = plan.start_prepared(command).finish();
+            let nobodys = path == &outside && user::has_container();
+            let expected = if nobodys { "" } else { "handed\n" };
+            assert_eq!(String::from_utf8_lossy(&run.stdout), expected, "record: {record}: {}{}", run.stderr, run.denials_text());
+            let gone = format!("{} (deleted)", outside.display());
+            let denied = run.denials("FileRead", &gone).filter(|event| event.errno == EACCES).count();
+            assert_eq!(denied, usize::from(nobodys), "record: {record}:\n{}", run.denials_text());
+        }
+    }
+}
+
+/// A key that one program may read is in its memory. Another program doesn't get at it; what runs the same program does, and everybody reads
+/// their own. Nobody writes.
+#[test]
+fn memory_is_read_by_the_same_program_only() {
+    ground::ready();
+    let root = ground::fresh("/w/tool");
+    fs::copy(fs::canonicalize("/usr/bin/python3").unwrap(), root.join("reader")).unwrap();
+    fs::write(root.join("key"), "SECRET").unwrap();
+    fs::write(root.join("memory.py"), include_str!("../work/odd/memory.py")).unwrap();
+    let policy = r#"
+@id("all") permit(principal, action, resource);
+@id("key") forbid(principal, action == Action::"FileRead", resource == File::"/w/tool/key") unless { context.exe == "/w/tool/reader" };
+"#;
+    let read = "[True, True] True\nTrue True True\n1\n";
+    for (plan, program, expected, denied) in [
+        (Plan::new(policy), "python3", "[13, 13] 13\nTrue True True\n1\n", 3),
+        (Plan::new(policy), "/w/tool/reader", read, 0),
+        (Plan::new(policy).record(), "python3", read, 3),
+    ] {
+        let run = plan.run(&[program, "/w/tool/memory.py", "/w/tool/reader"]);
+        assert_eq!(String::from_utf8_lossy(&run.stdout), expected, "{program}: {}{}", run.stderr, run.denials_text());
+        let denials = run.events.iter().filter(|event| event.verdict == "deny" && event.action == "FileRead");
+        let of_memory =
+            denials.filter(|event| event.reason.as_deref().is_some_and(|reason| reason.contains("the memory of a program")));
+        let of_memory: Vec<_> = of_memory.map(|event| (event.resource.words(), event.errno)).collect();
+        assert!(
+            of_memory.len() == denied && of_memory.iter().all(|(path, _)| path.starts_with("/proc/")),
+            "{program}: {of_memory:?}"
+        );
+    }
+}
+
+#[test]
+fn what_was_reported_of_other_sandboxes_works_as_ungoverned() {
+    same_as_ungoverned(include_str!("../work/odd/reported.py"));
+}
+
+/// A descriptor that is only a place can't be handed over; that it doesn't arrive is recorded. One that is open does.
+#[test]
+fn a_place_that_does_not_arrive_is_recorded() {
+    ground::ready();
+    ground::fresh("/w/odd");
+    let program = "import os, socket\na, b = socket.socketpair()\nfor flags in (os.O_PATH, os.O_RDONLY):\n    \
+                   socket.send_fds(a, [b'x'], [os.open('/w/odd', flags)])\n    print(len(socket.recv_fds(b, 1, 1)[1]))";
+    let run = Plan::new(POLICY).run(&["python3", "-c", program]);
+    assert_eq!(String::from_utf8_lossy(&run.stdout), "0\n1\n", "{}", run.stderr);
+    let denials: Vec<_> = run.denials("DirList", "/w/odd").collect();
+    let [denial] = denials[..] else { panic!("{}", run.denials_text()) };
+    assert!(denial.reason.as_deref().is_some_and(|reason| reason.contains("O_PATH")), "{denial:?}");
+}
+
 #[test]
 fn sockets_work_as_ungoverned() {
     same_as_ungoverned(include_str!("../work/odd/sockets.py"));

@@ -353,6 +353,34 @@ fn what_others_have_in_scratch_directories_is_theirs() {
     assert_eq!(ungoverned(&["python3", "-c", &free]), "0\n");
 }
 
+/// What one session left in a scratch directory is there for the next one of the same user, and what others left isn't. Out of there things are copied,
+/// as out of a container's own.
+#[test]
+fn what_a_session_left_is_there_for_the_next() {
+    ground::ready();
+    ground::fresh("/w/bare");
+    user::hand_over(ground::ROOT);
+    // The machine's own, so an earlier run may have left it.
+    drop(fs::remove_file("/dev/shm/bare-left"));
+    let run = Plan::new(ALL).run(&[
+        "sh",
+        "-c",
+        "mkdir /tmp/bare-left && echo mine > /tmp/bare-left/key && echo shared > /dev/shm/bare-left",
+    ]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    ungoverned(&["sh", "-c", "mkdir /tmp/bare-not-left; echo SECRET > /tmp/bare-not-left/key"]);
+    let attempts = "import os, socket\nfor name in ('/tmp/bare-left/key', '/dev/shm/bare-left', '/tmp/bare-not-left/key'):\n    \
+                    try: print(open(name).read(), end='')\n    except OSError as error: print(error.errno)\n\
+                    own = socket.socket(socket.AF_UNIX)\nown.bind('/tmp/bare-left/socket')\nos.unlink('/tmp/bare-left/socket')\n\
+                    for call in (os.rename, os.link):\n    \
+                    try: call('/tmp/bare-left/key', '/w/bare/key')\n    except OSError as error: print(error.errno)\n";
+    let run = Plan::new(ALL).run(&["python3", "-c", attempts]);
+    assert_eq!(String::from_utf8_lossy(&run.stdout), "mine\nshared\n2\n18\n18\n", "{}{}", run.stderr, run.denials_text());
+    fs::remove_file("/dev/shm/bare-left").unwrap();
+    let run = Plan::new(ALL).run(&["sh", "-c", "mv -T /tmp/bare-left /w/bare/moved && cat /w/bare/moved/key"]);
+    assert_eq!(String::from_utf8_lossy(&run.stdout), "mine\n", "{}{}", run.stderr, run.denials_text());
+}
+
 /// Every process of the suite's user, but victims.
 fn left(mark: &str) -> Vec<String> {
     let entries = fs::read_dir("/proc").unwrap().flatten();

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 
@@ -35,8 +36,8 @@ impl Bare {
         Ok(Self(()))
     }
 
-    /// What the mounts of the container would be, and where Leash's own files are.
-    pub(super) fn bounds(&self, layout: &Layout, runtime: &Path) -> BoundsSpec {
+    /// What the mounts of the container would be, and where Leash's own files are. `left` is what earlier sessions left behind.
+    pub(super) fn bounds(&self, layout: &Layout, runtime: &Path, left: &HashSet<PathBuf>) -> BoundsSpec {
         let mut private = vec!["/dev"];
         if layout.private_tmp {
             private.push("/tmp");
@@ -47,16 +48,20 @@ impl Bare {
         let binds = order_binds(own.chain([queues]).chain(layout.binds.iter().cloned()).collect());
         let mut hidden: HashSet<PathBuf> = [runtime, Path::new(RUNTIME_DIR)].map(real).into();
         // What others have there already; a path that was asked for stays.
-        for scratch in private.iter().map(|path| if *path == "/dev" { "/dev/shm" } else { path }) {
+        let scratch: Vec<&str> = private.iter().map(|path| if *path == "/dev" { "/dev/shm" } else { path }).collect();
+        for scratch in &scratch {
             let entries = std::fs::read_dir(scratch).into_iter().flatten().flatten().map(|entry| entry.path());
-            hidden.extend(entries.filter(|entry| !binds.iter().any(|bind| bind.path.starts_with(entry))));
+            let is_others = |entry: &PathBuf| !left.contains(entry) && !binds.iter().any(|bind| bind.path.starts_with(entry));
+            hidden.extend(entries.filter(is_others));
         }
+        let scratch = scratch.iter().map(|path| path.as_bytes().to_vec()).collect();
         let place = |bind: Bind| BoundsPlace {
             writable: bind.writable,
             private: private.iter().any(|path| bind.path == Path::new(path)),
             path: bytes(&real(&bind.path)),
         };
-        BoundsSpec { places: binds.into_iter().map(place).collect(), hidden: hidden.iter().map(|path| bytes(path)).collect() }
+        let hidden = hidden.iter().map(|path| bytes(path)).collect();
+        BoundsSpec { places: binds.into_iter().map(place).collect(), hidden, scratch, made: Arc::default() }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod config;
 mod convert;
 mod hint;
 mod layout;
+mod left;
 mod policies;
 mod pump;
 mod recorder;

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use leash_policy::Variables;
@@ -15,6 +16,7 @@ use super::as_user::FileSystemUser;
 use super::backend::{self, Backend, Governed, Loading};
 use super::bare::Bare;
 use super::layout::{self, Layout};
+use super::left;
 use super::policies::{self, Policies, Ready};
 use super::pump::{Ended, Pump, Streams};
 use super::recorder::{Recorded, Recorder};
@@ -132,6 +134,10 @@ impl Prepared {
         let state = StateDir::create(&runtime, session)?;
         let cgroup = if self.root { Some(Cgroup::create(session)?) } else { None };
         let (streams, stdio) = Streams::new()?;
+        let environment = match backend {
+            Backend::Supervised => env::for_supervised(environment),
+            Backend::BpfLsm(..) => environment,
+        };
         let mut plan = self.plan(request, session, environment, &state, cgroup.as_ref(), streams.terminal());
         let floor = backend.floor(mode, &self.ready, &|path| self.layout.changeable(path))?;
         plan.floor = floor.as_ref().map(|floor| floor.directories().to_vec()).unwrap_or_default();
@@ -139,15 +145,16 @@ impl Prepared {
         let (mut arming, socket) = backend.arm(cgroup_dir.as_deref(), mode, &self.ready, self.network)?;
         let mut container = Container::create(Path::new("/proc/self/exe"), plan, stdio, socket)?;
         let Self { user, layout, policies, ready, bare, .. } = self;
-        let bounds = bare.as_ref().map(|bare| bare.bounds(&layout, &runtime));
+        let bounds = bare.as_ref().map(|bare| bare.bounds(&layout, &runtime, &left::find(&runtime)));
+        let made = bounds.as_ref().map(|bounds| Arc::clone(&bounds.made));
         let (network, beneath) = arming.network(notices);
         let floors = (bare.is_none(), beneath);
         log.append(SystemTime::now(), start_record(request, backend, floors, &user, &layout, &policies, &ready))?;
         log.flush()?;
         let (cgroup_dir, init_pid) = (cgroup_dir.as_deref(), container.init_pid());
         let binds = if bare.is_none() { layout.binds.as_slice() } else { &[] };
-        let session = Governed { cgroup: cgroup_dir, init_pid, user: &user, mode, ready: &ready, bounds, binds };
-        let guard = arming.register(session, network)?;
+        let governed = Governed { cgroup: cgroup_dir, init_pid, user: &user, mode, ready: &ready, bounds, binds };
+        let guard = arming.register(governed, network)?;
         let (alarm, alarm_end) = UnixStream::pair().map_err(RunError::system("create a socket"))?;
         let recorder = Recorder::start(guard, log, ready, mode, alarm_end)?;
 
@@ -164,6 +171,11 @@ impl Prepared {
         let ending = container.end();
         let killed = cgroup.as_ref().map_or(Ok(()), Cgroup::kill).and(ending);
         drop(container);
+        if let Some(made) = made
+            && let Err(error) = left::note(&runtime, session, &made.lock().unwrap_or_else(PoisonError::into_inner))
+        {
+            notices.warning(&format!("what this session left in /tmp will be hidden from later ones: {error}"));
+        }
         let mut recorded = match recorder.stop() {
             Ok(recorded) => recorded,
             Err(error) => return Ok(Outcome { status: EXIT_LEASH, report: Plain::default(), error: Some(error) }),

@@ -75,6 +75,16 @@ pub fn own_session() -> Option<String> {
     std::env::var(SESSION).ok().filter(|session| !session.is_empty())
 }
 
+/// What sessions under the supervised backend have besides, unless `--env` says something else. LeakSanitizer traces its own process from one that
+/// shares its memory and descriptors, which is refused there; every program built with `-fsanitize=address` would fail at its end.
+pub fn for_supervised(mut environment: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    const LEAKS: &[u8] = b"LSAN_OPTIONS=";
+    if !environment.iter().any(|variable| variable.starts_with(LEAKS)) {
+        environment.push([LEAKS, b"detect_leaks=0"].concat());
+    }
+    environment
+}
+
 fn passes(name: &OsStr) -> bool {
     PASS.iter().any(|known| name == *known) || PASS_PREFIXES.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
 }

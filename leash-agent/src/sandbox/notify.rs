@@ -76,8 +76,6 @@ const NOTIFIED: &[i64] = &[
     libc::SYS_sendmmsg,
     libc::SYS_recvmsg,
     libc::SYS_inotify_add_watch,
-    // What the supervisor makes for a program has the program's mask.
-    libc::SYS_umask,
 ];
 
 /// Refused with `EPERM`: they reach into other processes, whose programs may be granted other things, or round the supervisor.
@@ -219,21 +217,19 @@ fn program(contained: bool) -> Vec<libc::sock_filter> {
         ],
     );
     // What a call that goes on is performed with must be nobody else's but this process's: descriptors and memory are shared by
-    // threads, and by a child that its parent waits for. Who shares a mask for new files is told to the supervisor.
-    let [files, memory, thread, vfork, mask] =
-        [libc::CLONE_FILES, libc::CLONE_VM, libc::CLONE_THREAD, libc::CLONE_VFORK, libc::CLONE_FS].map(|flag| flag as u32);
+    // threads, and by a child that its parent waits for.
+    let [files, memory, thread, vfork] =
+        [libc::CLONE_FILES, libc::CLONE_VM, libc::CLONE_THREAD, libc::CLONE_VFORK].map(|flag| flag as u32);
     rule(
         &mut code,
         libc::SYS_clone,
         &[
             load(offset::argument(0)),
-            any_bit(thread, 4, 0),
-            any_bit(files, 5, 0),
+            any_bit(thread, 3, 0),
+            any_bit(files, 3, 0),
             any_bit(memory, 0, 1),
-            any_bit(vfork, 0, 3),
-            any_bit(mask, 1, 0),
+            any_bit(vfork, 0, 1),
             give(ALLOW),
-            give(NOTIFY),
             give(EPERM),
         ],
     );
@@ -243,12 +239,17 @@ fn program(contained: bool) -> Vec<libc::sock_filter> {
         libc::SYS_seccomp,
         &[load(offset::argument(1)), any_bit(libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32, 0, 1), give(EBUSY), give(ALLOW)],
     );
-    // Options that name a route: `IP_OPTIONS`; `IPV6_2292PKTOPTIONS`, `IPV6_FLOWLABEL_MGR`, `IPV6_RTHDR` (linux/in.h, linux/in6.h).
+    // That a socket tells who sent, `SO_PASSCRED`; and options that name a route: `IP_OPTIONS`; `IPV6_2292PKTOPTIONS`, `IPV6_FLOWLABEL_MGR`, `IPV6_RTHDR` (linux/in.h, linux/in6.h).
     rule(
         &mut code,
         libc::SYS_setsockopt,
         &[
             load(offset::argument(1)),
+            jump_equal(libc::SOL_SOCKET as u32, 0, 4),
+            load(offset::argument(2)),
+            jump_equal(libc::SO_PASSCRED as u32, 0, 1),
+            give(NOTIFY),
+            give(ALLOW),
             jump_equal(libc::IPPROTO_IP as u32, 0, 4),
             load(offset::argument(2)),
             jump_equal(4, 0, 1),
@@ -414,11 +415,11 @@ mod tests {
         let answer = |flags: i32| native(libc::SYS_clone, &[(1 << 40) | flags as u64]);
         let (files, memory, thread, vfork) = (libc::CLONE_FILES, libc::CLONE_VM, libc::CLONE_THREAD, libc::CLONE_VFORK);
         let mask = libc::CLONE_FS;
-        for allowed in [0, libc::SIGCHLD, memory | vfork, files | memory | thread, mask | files | memory | thread] {
+        let threads = files | memory | thread;
+        for allowed in
+            [0, libc::SIGCHLD, memory | vfork, threads, mask | threads, mask, mask | libc::SIGCHLD, mask | memory | vfork]
+        {
             assert_eq!(answer(allowed), ALLOW, "{allowed:#x}");
-        }
-        for told in [mask, mask | libc::SIGCHLD, mask | memory | vfork] {
-            assert_eq!(answer(told), NOTIFY, "{told:#x}");
         }
         for refused in [files, memory, files | memory, files | memory | vfork, files | vfork, mask | files, mask | memory] {
             assert_eq!(answer(refused), EPERM, "{refused:#x}");
@@ -435,11 +436,15 @@ mod tests {
     }
 
     #[test]
-    fn only_options_that_name_a_route_wait() {
+    fn only_options_that_name_a_route_or_a_sender_wait() {
         let answer = |level: i32, option: u64| native(libc::SYS_setsockopt, &[3, level as u64, option]);
-        for (level, option) in
-            [(libc::IPPROTO_IP, 4), (libc::IPPROTO_IPV6, 6), (libc::IPPROTO_IPV6, 32), (libc::IPPROTO_IPV6, 57)]
-        {
+        for (level, option) in [
+            (libc::SOL_SOCKET, 16),
+            (libc::IPPROTO_IP, 4),
+            (libc::IPPROTO_IPV6, 6),
+            (libc::IPPROTO_IPV6, 32),
+            (libc::IPPROTO_IPV6, 57),
+        ] {
             assert_eq!(answer(level, option), NOTIFY, "{level} {option}");
         }
         for (level, option) in [

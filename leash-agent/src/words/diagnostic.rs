@@ -203,7 +203,8 @@ mod tests {
     #[test]
     fn readable_text_is_shown_as_it_is() {
         for text in READABLE {
-            let policy = format!("@id(\"x\") permit(principal, action, resource is File) when {{ resource.nonsense }}; // {text}");
+            let policy =
+                format!("@id(\"x\") permit(principal, action, resource is File) when {{ resource.nonsense }}; // {text}");
             let shown = report(&faults(text, &policy), false);
             assert_eq!(shown.as_str().matches(text).count(), 2, "{shown}");
         }

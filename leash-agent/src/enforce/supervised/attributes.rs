@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::desk::{Answer, Ask, Desk};
-use super::name::{Name, number};
+use super::name::Name;
 use super::resolve::{self, Path};
 use super::sys::{self, Result, SYS_FCHMODAT2, check};
 
@@ -38,7 +38,7 @@ fn descriptor(desk: &Desk<'_>, at: usize) -> Result<OwnedFd> {
 fn ask(desk: &Desk<'_>, object: &OwnedFd) -> Result<()> {
     let status = sys::status(object.as_raw_fd(), c"")?;
     match desk.name(object, &status)? {
-        Name::Anonymous => Ok(()),
+        Name::Anonymous | Name::Memory(_) => Ok(()),
         name => desk.judge(&[Ask::name(Kind::FileSetAttributes, &name)]),
     }
 }
@@ -57,14 +57,15 @@ pub(super) fn mode(desk: &Desk<'_>, dir: i32, at: usize, mode: u32, flags: i32) 
     let path = path(desk, dir, at)?;
     desk.confirm()?;
     let object = object(desk, &path, flags)?;
-    let number = number(&object)?;
     if sys::status(object.as_raw_fd(), c"")?.kind() == libc::S_IFLNK {
         // SAFETY: the path outlives the call.
         let result = unsafe { libc::syscall(SYS_FCHMODAT2, object.as_raw_fd(), c"".as_ptr(), mode, libc::AT_EMPTY_PATH) };
         return check(result).map(Answer::Value);
     }
-    // SAFETY: the path outlives the call.
-    check(unsafe { libc::chmod(number.as_ptr(), mode) }.into()).map(Answer::Value)
+    desk.shared.ground.by_number(&object, |path| {
+        // SAFETY: the path outlives the call.
+        check(unsafe { libc::chmod(path.as_ptr(), mode) }.into()).map(Answer::Value)
+    })
 }
 
 /// `fchmod`
@@ -191,9 +192,11 @@ pub(super) fn set_extended(desk: &Desk<'_>, follow: bool) -> Result<Answer> {
     let (path, name, value) = (path(desk, libc::AT_FDCWD, 0)?, attribute(desk, 1)?, value(desk)?);
     desk.confirm()?;
     let object = object(desk, &path, if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW })?;
-    let (number, bytes) = (number(&object)?, value.as_ptr().cast());
-    // SAFETY: all texts and the value outlive the call, and the value's length is passed.
-    check(unsafe { libc::setxattr(number.as_ptr(), name.as_ptr(), bytes, value.len(), desk.int(4)) }.into()).map(Answer::Value)
+    let (bytes, length) = (value.as_ptr().cast(), value.len());
+    desk.shared.ground.by_number(&object, |path| {
+        // SAFETY: all texts and the value outlive the call, and the value's length is passed.
+        check(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), bytes, length, desk.int(4)) }.into()).map(Answer::Value)
+    })
 }
 
 /// `fsetxattr`
@@ -210,9 +213,10 @@ pub(super) fn remove_extended(desk: &Desk<'_>, follow: bool) -> Result<Answer> {
     let (path, name) = (path(desk, libc::AT_FDCWD, 0)?, attribute(desk, 1)?);
     desk.confirm()?;
     let object = object(desk, &path, if follow { 0 } else { libc::AT_SYMLINK_NOFOLLOW })?;
-    let number = number(&object)?;
-    // SAFETY: both texts outlive the call.
-    check(unsafe { libc::removexattr(number.as_ptr(), name.as_ptr()) }.into()).map(Answer::Value)
+    desk.shared.ground.by_number(&object, |path| {
+        // SAFETY: both texts outlive the call.
+        check(unsafe { libc::removexattr(path.as_ptr(), name.as_ptr()) }.into()).map(Answer::Value)
+    })
 }
 
 /// `fremovexattr`

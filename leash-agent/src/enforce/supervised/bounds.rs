@@ -7,14 +7,14 @@
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use leash_common::kind::Kind;
 use nix::errno::Errno;
 use nix::libc;
 
 use super::desk::{Answer, Ask, Desk, Subject};
-use super::name::{Name, number};
+use super::name::Name;
 use super::resolve::{self, PROC_MAGIC};
 use super::sys::{self, Result, Status};
 use super::task::read_all;
@@ -44,6 +44,10 @@ pub struct BoundsSpec {
     pub places: Vec<Place>,
     /// Paths that are not there for it, nor anything below them.
     pub hidden: HashSet<Vec<u8>>,
+    /// Directories of which is noted what the session makes in them.
+    pub scratch: Vec<Vec<u8>>,
+    /// Here: paths.
+    pub made: Arc<Mutex<HashSet<Vec<u8>>>>,
 }
 
 /// See the module.
@@ -85,7 +89,8 @@ impl Bounds {
     /// Whether `directory` in `/proc` belongs to another process. If not, it is right as long as the directory's process lives; afterwards the
     /// directory is empty.
     pub(super) fn leads_elsewhere(&self, directory: &OwnedFd) -> Result<bool> {
-        Ok(self.is_of_another(&sys::read_link(libc::AT_FDCWD, &number(directory)?)?))
+        let link = CString::new(format!("self/fd/{}", directory.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
+        Ok(self.is_of_another(&sys::read_link(self.proc.as_raw_fd(), &link)?))
     }
 
     fn is_of_another(&self, path: &[u8]) -> bool {
@@ -136,6 +141,12 @@ impl Bounds {
         innermost(&self.spec.places, path)
     }
 
+    /// Whether one of two paths, and not the other, lies where a container would have a directory of its own: in another mount.
+    pub(super) fn are_apart(&self, one: &[u8], other: &[u8]) -> bool {
+        let private = |path: &[u8]| self.place(path).filter(|place| place.private).map(|place| &place.path);
+        private(one) != private(other)
+    }
+
     /// The session bound a socket to `path`, which is `at`.
     pub(super) fn adopt_socket(&self, path: &[u8], at: &resolve::Place) -> Result<()> {
         if !self.place(path).is_some_and(|place| place.private) {
@@ -168,9 +179,15 @@ impl Bounds {
     /// Whether what is asked may be done at all, whatever the policy says.
     pub(super) fn permit(&self, ask: &Ask) -> Result<()> {
         match &ask.subject {
-            Subject::Name(Name::Path(path)) if ask.kind != Kind::SocketCreate && self.hides(path) => Err(Errno::ENOENT),
-            _ => keep(&self.spec.places, ask, false),
+            Subject::Name(Name::Path(path)) if ask.kind != Kind::SocketCreate && self.hides(path) => return Err(Errno::ENOENT),
+            _ => keep(&self.spec.places, ask, false)?,
         }
+        if let (Subject::Name(Name::Path(path)), Kind::FileCreate) = (&ask.subject, ask.kind)
+            && self.spec.scratch.iter().any(|scratch| is_in(path, scratch))
+        {
+            self.spec.made.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+        }
+        Ok(())
     }
 }
 
@@ -206,6 +223,12 @@ fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
+/// Whether `path` is an entry of `directory`.
+fn is_in(path: &[u8], directory: &[u8]) -> bool {
+    let name = path.strip_prefix(directory).and_then(|rest| rest.strip_prefix(b"/"));
+    name.is_some_and(|name| !name.is_empty() && !name.contains(&b'/'))
+}
+
 fn is_slave(status: &Status) -> bool {
     status.kind() == libc::S_IFCHR && SLAVES.contains(&status.itself.0)
 }
@@ -237,7 +260,9 @@ mod tests {
     fn bounds() -> Bounds {
         let places = [("/tmp", true), ("/w", true), ("/w/.leash", false)];
         let place = |(path, writable): (&str, bool)| Place { path: path.into(), writable, private: path == "/tmp" };
-        let spec = BoundsSpec { places: places.map(place).into(), hidden: [b"/tmp/leash-1".to_vec()].into() };
+        let hidden = [b"/tmp/leash-1".to_vec()].into();
+        let spec =
+            BoundsSpec { places: places.map(place).into(), hidden, scratch: [b"/tmp".to_vec()].into(), made: Arc::default() };
         let proc = std::fs::File::open("/proc").unwrap().into();
         Bounds { spec, proc, first: std::os::unix::process::parent_id(), terminals: Mutex::default(), sockets: Mutex::default() }
     }
@@ -262,6 +287,25 @@ mod tests {
         assert_eq!(permit(Kind::FileRename, "/w"), Err(Errno::EBUSY));
         assert_eq!(permit(Kind::FileDelete, "/w/.leash"), Err(Errno::EBUSY));
         assert_eq!(permit(Kind::FileRename, "/w/src"), Ok(()));
+    }
+
+    #[test]
+    fn what_is_made_in_scratch_directories_is_noted() {
+        let bounds = bounds();
+        for path in ["/tmp/a", "/tmp/b/c", "/w/d", "/tmp/leash-1", "/etc/e"] {
+            let _ = bounds.permit(&Ask::name(Kind::FileCreate, &Name::Path(path.into())));
+        }
+        let _ = bounds.permit(&Ask::name(Kind::FileRead, &Name::Path(b"/tmp/read".to_vec())));
+        assert_eq!(*bounds.spec.made.lock().unwrap(), [b"/tmp/a".to_vec()].into());
+    }
+
+    #[test]
+    fn scratch_directories_are_other_mounts() {
+        let bounds = bounds();
+        assert!(bounds.are_apart(b"/tmp/a", b"/w/a"));
+        assert!(bounds.are_apart(b"/etc/a", b"/tmp/a/b"));
+        assert!(!bounds.are_apart(b"/tmp/a", b"/tmp/b/c"));
+        assert!(!bounds.are_apart(b"/w/a", b"/w/.leash/a"));
     }
 
     #[test]

@@ -20,8 +20,6 @@ pub(super) fn answer(desk: &Desk<'_>) -> Result<Answer> {
         libc::SYS_openat2 => files::openat2(desk),
         libc::SYS_truncate => files::truncate(desk),
         libc::SYS_ftruncate => files::truncate_descriptor(desk),
-        libc::SYS_umask => files::set_umask(desk),
-        libc::SYS_clone => files::share_umask(desk),
         libc::SYS_inotify_add_watch => files::watch(desk),
         libc::SYS_unlink => names::remove(desk, CWD, 0, 0),
         libc::SYS_rmdir => names::remove(desk, CWD, 0, libc::AT_REMOVEDIR),

@@ -13,6 +13,7 @@ use super::super::event::{Event, EventResource, Mode};
 use super::bounds;
 use super::name::Name;
 use super::policy::{Denied, Policy};
+use super::resolve::Place;
 use super::sys::{self, Call, Result, Status};
 use super::task::Task;
 use super::worker::Shared;
@@ -21,12 +22,28 @@ use super::worker::Shared;
 pub(super) enum Answer {
     /// This result.
     Value(i64),
-    /// This descriptor, closed on exec or not.
-    Descriptor(OwnedFd, bool),
+    /// A descriptor of its own for what was opened.
+    Descriptor(Opened),
     /// What the kernel answers.
     Continue,
     /// It got its answer already.
     Given,
+}
+
+/// What was opened for the caller.
+pub(super) struct Opened {
+    pub(super) fd: OwnedFd,
+    pub(super) close_on_exec: bool,
+    pub(super) also: Also,
+}
+
+/// What an open does to a file besides. A caller that has no room for another descriptor must find everything as it was.
+pub(super) enum Also {
+    Nothing,
+    /// It is emptied, through this descriptor.
+    Empty(OwnedFd),
+    /// It was made here.
+    Made(Place),
 }
 
 /// What a question is about.
@@ -82,6 +99,12 @@ impl Desk<'_> {
     /// Must hold after the last look at the caller's memory and before anything is done: what was read was this call's.
     pub(super) fn confirm(&self) -> Result<()> {
         sys::still_waits(self.shared.listener.as_fd(), self.call.id)
+    }
+
+    /// Writes to the caller's memory. While it waited it may have been killed, and its number may be another's by now.
+    pub(super) fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.confirm()?;
+        sys::write_memory(self.task.tid, address, bytes)
     }
 
     /// Name of an object.
@@ -180,7 +203,7 @@ impl Desk<'_> {
         let row = match &ask.subject {
             Subject::Name(Name::Path(path)) => self.policy.row(path)?,
             Subject::Name(Name::Without(cause, _)) => return Err(Denied(*cause)),
-            Subject::Name(Name::Anonymous | Name::Foreign(_)) => return Err(Denied(Cause::Unreachable)),
+            Subject::Name(Name::Anonymous | Name::Memory(_) | Name::Foreign(_)) => return Err(Denied(Cause::Unreachable)),
             Subject::Endpoint(ip, port, protocol) => self.policy.endpoint_row(*ip, *port, *protocol)?,
         };
         if let Some(cause) = ask.except {

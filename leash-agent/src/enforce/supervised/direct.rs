@@ -10,6 +10,7 @@ use leash_common::kind::Kind;
 use nix::libc;
 
 use super::desk::{Ask, Desk};
+use super::memory;
 use super::name::Name;
 use super::resolve::Path;
 use super::sys;
@@ -21,7 +22,7 @@ const READING: i32 = libc::O_CLOEXEC | libc::O_DIRECTORY | libc::O_NOFOLLOW | li
 pub(super) fn open(desk: &Desk<'_>, path: &Path, flags: i32) -> Option<OwnedFd> {
     let text = path.text.to_bytes();
     // Where there is no container, more must be known of an object than its name.
-    if flags & !READING != 0 || !is_canonical(text) || desk.task.bounds.is_some() {
+    if flags & !READING != 0 || !is_canonical(text) || memory::is_shown_by(text) || desk.task.bounds.is_some() {
         return None;
     }
     let before = sys::status(libc::AT_FDCWD, &path.text).ok()?;

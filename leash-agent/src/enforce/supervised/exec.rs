@@ -14,7 +14,8 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::desk::{Answer, Ask, Desk};
-use super::name::{Name, number};
+use super::ground::Ground;
+use super::name::Name;
 use super::place::insist;
 use super::resolve::{self, Path};
 use super::sys::{self, Result, Status};
@@ -65,13 +66,14 @@ pub(super) fn exec(desk: &Desk<'_>, dir: i32, at: usize, flags: i32) -> Result<A
     let exe = if first { program.name.path().to_vec() } else { desk.task.exe.clone() };
     let ask = |program: &Program| desk.judge_as(&exe, &[Ask::name(Kind::ProcessExec, &program.name)]);
     ask(&program)?;
-    let mut head = Head::read(&program.object);
+    let ground = &desk.shared.ground;
+    let mut head = Head::read(ground, &program.object);
     for _ in 0..MAX_DEPTH {
         let Some(interpreter) = head.as_ref().and_then(Head::script_interpreter) else { break };
         let path = Path { dir: libc::AT_FDCWD, text: interpreter };
         program = look(desk, resolve::object(&desk.task, &path, true, 0)?)?;
         ask(&program)?;
-        head = Head::read(&program.object);
+        head = Head::read(ground, &program.object);
     }
     // From the commit on it is the new program that maps its own file and its loader.
     let mut parts = vec![program.name.clone()];
@@ -125,8 +127,8 @@ struct Head {
 }
 
 impl Head {
-    fn read(object: &OwnedFd) -> Option<Self> {
-        let file = File::from(sys::open(libc::AT_FDCWD, &number(object).ok()?, libc::O_RDONLY | libc::O_NOCTTY, 0, 0).ok()?);
+    fn read(ground: &Ground, object: &OwnedFd) -> Option<Self> {
+        let file = File::from(ground.open(object, libc::O_RDONLY | libc::O_NOCTTY).ok()?);
         // The table of an ELF program and what it says of the loader mostly lie in here, too.
         let mut bytes = vec![0; 1024];
         let length = file.read_at(&mut bytes, 0).ok()?;
@@ -250,7 +252,7 @@ pub(super) fn protect(desk: &Desk<'_>) -> Result<Answer> {
 /// Decides on a call that the kernel then performs by what the process has at that time: its descriptors, its memory. Other threads
 /// of the process, which could change both between the decision and the end of the call, stand still for so long. No other process
 /// shares them; the filter refuses to make one that does.
-fn alone(desk: &Desk<'_>, decide: impl FnOnce() -> Result<()> + Send) -> Result<Answer> {
+pub(super) fn alone(desk: &Desk<'_>, decide: impl FnOnce() -> Result<()> + Send) -> Result<Answer> {
     if desk.task.is_single()? {
         decide()?;
         return Ok(Answer::Continue);

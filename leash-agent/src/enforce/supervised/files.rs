@@ -7,15 +7,17 @@ use leash_common::kind::Kind;
 use nix::errno::Errno;
 use nix::libc;
 
-use super::desk::{Answer, Ask, Desk};
-use super::name::{Name, number};
+use super::desk::{Also, Answer, Ask, Desk, Opened};
+use super::name::Name;
 use super::resolve::{self, Found, Path, Place};
 use super::sys::{self, Result, Status};
-use super::{blocked, direct};
+use super::{blocked, direct, memory};
 
 /// `__O_TMPFILE` without the `O_DIRECTORY` that goes with it (asm-generic/fcntl.h).
 const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
-/// Every flag that open(2) knows; openat2(2) refuses others.
+/// `O_LARGEFILE` (asm-generic/fcntl.h), which libc has as 0: on 64-bit machines every file is opened so.
+const LARGE_FILE: u64 = 0x8000;
+/// Every flag that open(2) knows, but that; openat2(2) refuses others.
 const KNOWN: i32 = libc::O_ACCMODE
     | libc::O_CREAT
     | libc::O_EXCL
@@ -31,7 +33,6 @@ const KNOWN: i32 = libc::O_ACCMODE
     | libc::O_NOFOLLOW
     | libc::O_NOATIME
     | libc::O_CLOEXEC
-    | libc::O_PATH
     | libc::O_TMPFILE;
 /// Numbers of `/dev/tty`: the terminal of whoever opens it.
 const OWN_TERMINAL: (u32, u32) = (5, 0);
@@ -61,7 +62,12 @@ pub(super) fn openat2(desk: &Desk<'_>) -> Result<Answer> {
     if words.any(|word| word != 0) {
         return Err(Errno::E2BIG);
     }
-    let known = i32::try_from(flags).is_ok_and(|flags| flags & !(KNOWN | libc::O_LARGEFILE) == 0);
+    if flags & libc::O_PATH as u64 != 0 {
+        // Such a descriptor can't be handed over; programs fall back to openat(2), where the kernel gives it.
+        return Err(Errno::ENOSYS);
+    }
+    let flags = flags & !LARGE_FILE;
+    let known = i32::try_from(flags).is_ok_and(|flags| flags & !KNOWN == 0);
     let creates = flags as i32 & libc::O_CREAT != 0 || flags as i32 & TMPFILE != 0;
     if !known || mode & !0o7777 != 0 || mode != 0 && !creates {
         return Err(Errno::EINVAL);
@@ -73,15 +79,8 @@ fn perform(desk: &Desk<'_>, path: &Path, flags: i32, mode: u32, resolve: u64) ->
     if path.text.is_empty() {
         return Err(Errno::ENOENT);
     }
-    let close = flags & libc::O_CLOEXEC != 0;
-    let fd = if flags & libc::O_PATH != 0 {
-        let place = resolve::object(&desk.task, path, flags & libc::O_NOFOLLOW == 0, resolve)?;
-        if flags & libc::O_DIRECTORY != 0 && sys::status(place.as_raw_fd(), c"")?.kind() != libc::S_IFDIR {
-            return Err(Errno::ENOTDIR);
-        }
-        place
-    } else if flags & TMPFILE != 0 {
-        unnamed(desk, path, flags, mode, resolve)?
+    let (fd, also) = if flags & TMPFILE != 0 {
+        (unnamed(desk, path, flags, mode, resolve)?, Also::Nothing)
     } else if flags & libc::O_CREAT != 0 {
         if resolve != 0 {
             // No program is known that makes files under such limits; it falls back to openat(2).
@@ -91,17 +90,17 @@ fn perform(desk: &Desk<'_>, path: &Path, flags: i32, mode: u32, resolve: u64) ->
     } else if resolve == 0
         && let Some(fd) = direct::open(desk, path, flags)
     {
-        fd
+        (fd, Also::Nothing)
     } else {
         existing(desk, resolve::object(&desk.task, path, flags & libc::O_NOFOLLOW == 0, resolve)?, flags)?
     };
-    Ok(Answer::Descriptor(fd, close))
+    Ok(Answer::Descriptor(Opened { fd, close_on_exec: flags & libc::O_CLOEXEC != 0, also }))
 }
 
-fn open_or_make(desk: &Desk<'_>, path: &Path, flags: i32, mode: u32) -> Result<OwnedFd> {
+fn open_or_make(desk: &Desk<'_>, path: &Path, flags: i32, mode: u32) -> Result<(OwnedFd, Also)> {
     if flags & libc::O_EXCL != 0 {
         let place = resolve::place(&desk.task, path)?.map_err(|_| Errno::EEXIST)?;
-        return make(desk, &place, flags, mode);
+        return make(desk, place, flags, mode);
     }
     for _ in 0..ATTEMPTS {
         match resolve::object_or_place(&desk.task, path, flags & libc::O_NOFOLLOW == 0)? {
@@ -111,7 +110,7 @@ fn open_or_make(desk: &Desk<'_>, path: &Path, flags: i32, mode: u32) -> Result<O
                 }
                 return existing(desk, object, flags);
             }
-            Found::Nothing(place) => match make(desk, &place, flags, mode) {
+            Found::Nothing(place) => match make(desk, place, flags, mode) {
                 // Somebody was faster; then it is there.
                 Err(Errno::EEXIST) => {}
                 result => return result,
@@ -142,8 +141,9 @@ fn asks(kinds: &[Kind], name: &Name) -> Vec<Ask> {
 }
 
 /// Opens what is there.
-fn existing(desk: &Desk<'_>, object: OwnedFd, flags: i32) -> Result<OwnedFd> {
+fn existing(desk: &Desk<'_>, object: OwnedFd, flags: i32) -> Result<(OwnedFd, Also)> {
     let status = sys::status(object.as_raw_fd(), c"")?;
+    let (object, status) = desk.shared.mounts.own(object, status)?;
     let directory = status.kind() == libc::S_IFDIR;
     match status.kind() {
         // It leads into another process, and was followed no further.
@@ -157,26 +157,31 @@ fn existing(desk: &Desk<'_>, object: OwnedFd, flags: i32) -> Result<OwnedFd> {
     }
     let name = desk.name(&object, &status)?;
     if !matches!(name, Name::Anonymous) {
-        guard_memory(&name, flags)?;
-        desk.judge(&asks(&kinds(directory, flags), &name))?;
+        let asks = asks(&kinds(directory, flags), &name);
+        if memory::is_shown_by(name.bytes()) {
+            memory::refuse_writing(&name, flags)?;
+            // Whose memory a descriptor shows is settled when it is opened: what is looked at afterwards can't be another program's.
+            let opened = reopen(desk, &object, &status, flags)?;
+            desk.judge(&memory::guarded(desk, &object, &name, asks)?)?;
+            return Ok((opened, Also::Nothing));
+        }
+        desk.judge(&asks)?;
     }
     let object = if status.kind() == libc::S_IFCHR && status.itself == OWN_TERMINAL { terminal_of(desk)? } else { object };
-    reopen(desk, &object, &status, flags)
-}
-
-/// Memory of processes is no file to write to: the writer could make another program do what it may not do itself.
-fn guard_memory(name: &Name, flags: i32) -> Result<()> {
-    let path = name.bytes();
-    let memory = path.starts_with(b"/proc/") && path.ends_with(b"/mem");
-    if memory && flags & libc::O_ACCMODE != libc::O_RDONLY { Err(Errno::EPERM) } else { Ok(()) }
+    if flags & libc::O_TRUNC == 0 || status.kind() != libc::S_IFREG || status.size == 0 {
+        return Ok((reopen(desk, &object, &status, flags)?, Also::Nothing));
+    }
+    let fd = reopen(desk, &object, &status, flags & !libc::O_TRUNC)?;
+    // One opened for reading is emptied all the same.
+    let writable = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+    Ok((fd, Also::Empty(desk.shared.ground.open(&object, writable)?)))
 }
 
 /// Opens an object that was decided on. What may wait for another program to come doesn't hold up the others.
 fn reopen(desk: &Desk<'_>, object: &OwnedFd, status: &Status, flags: i32) -> Result<OwnedFd> {
     let without = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-    let number = number(object)?;
     // A terminal would become that of Leash itself.
-    let open = || sys::open(libc::AT_FDCWD, &number, flags & !without | libc::O_NOCTTY, 0, 0);
+    let open = || desk.shared.ground.open(object, flags & !without | libc::O_NOCTTY);
     let opened = match status.kind() {
         libc::S_IFIFO | libc::S_IFCHR if flags & libc::O_NONBLOCK == 0 => blocked::wait(desk, open)?,
         _ => open()?,
@@ -208,22 +213,23 @@ fn terminal_of(desk: &Desk<'_>) -> Result<OwnedFd> {
 }
 
 /// Makes a file at `place`, and nothing else: if something is there by now, it fails with `EEXIST`.
-fn make(desk: &Desk<'_>, place: &Place, flags: i32, mode: u32) -> Result<OwnedFd> {
+fn make(desk: &Desk<'_>, place: Place, flags: i32, mode: u32) -> Result<(OwnedFd, Also)> {
     if place.slash {
         return Err(Errno::EISDIR);
     }
     let mut kinds = kinds(false, flags & !libc::O_TRUNC);
     kinds.insert(0, Kind::FileCreate);
     let _names = desk.shared.hold_names();
-    let name = place_name(desk, place)?;
+    let name = place_name(desk, &place)?;
     if sys::status(place.dir.as_raw_fd(), &place.name).is_ok() {
         return Err(Errno::EEXIST);
     }
     desk.judge(&asks(&kinds, &name))?;
-    with_umask(desk, || {
+    let made = with_umask(desk, || {
         let flags = flags | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_NOCTTY;
         sys::open(place.dir.as_raw_fd(), &place.name, flags & !libc::O_TRUNC, mode & 0o7777, 0)
-    })
+    })?;
+    Ok((made, Also::Made(place)))
 }
 
 /// The name that something at `place` has or will have.
@@ -232,24 +238,13 @@ pub(super) fn place_name(desk: &Desk<'_>, place: &Place) -> Result<Name> {
     Ok(desk.name(&place.dir, &status)?.below(place.name.to_bytes()))
 }
 
-/// Does `action` under the caller's mask for new files. Each thread of ours has a mask of its own.
+/// Does `action` under the caller's mask for new files. Each thread of ours has a mask of its own. The caller's is looked at every time: told
+/// of a change, we would have to hold up `umask` and the making of processes that share a mask, and a signal would make a call fail that can't.
 pub(super) fn with_umask<T>(desk: &Desk<'_>, action: impl FnOnce() -> Result<T>) -> Result<T> {
-    let mask = desk.shared.tasks.umask(&desk.task)?;
+    let mask = desk.task.umask()?;
     // SAFETY: no pointers; it can't fail.
     unsafe { libc::umask(mask) };
     action()
-}
-
-/// `umask`: the kernel sets it, and no policy is asked; what is known of it no longer holds.
-pub(super) fn set_umask(desk: &Desk<'_>) -> Result<Answer> {
-    desk.shared.tasks.will_set_umask(&desk.task);
-    Ok(Answer::Continue)
-}
-
-/// `clone` with `CLONE_FS`, which is no thread: the new process has its mask together with the caller.
-pub(super) fn share_umask(desk: &Desk<'_>) -> Result<Answer> {
-    desk.shared.tasks.will_share_umask();
-    Ok(Answer::Continue)
 }
 
 /// `O_TMPFILE`: the file has no name before it is made, and nobody sees it before it is asked for.
@@ -284,8 +279,10 @@ pub(super) fn truncate(desk: &Desk<'_>) -> Result<Answer> {
     }
     let name = desk.name(&object, &status)?;
     desk.judge(&[Ask::name(Kind::FileWrite, &name)])?;
-    // SAFETY: the path outlives the call.
-    sys::check(unsafe { libc::truncate(number(&object)?.as_ptr(), length) }.into()).map(Answer::Value)
+    desk.shared.ground.by_number(&object, |path| {
+        // SAFETY: the path outlives the call.
+        sys::check(unsafe { libc::truncate(path.as_ptr(), length) }.into()).map(Answer::Value)
+    })
 }
 
 /// `ftruncate`: what was opened under an earlier policy is asked again.
@@ -294,9 +291,7 @@ pub(super) fn truncate_descriptor(desk: &Desk<'_>) -> Result<Answer> {
     let fd = desk.task.descriptor(desk.int(0))?;
     let status = sys::status(fd.as_raw_fd(), c"")?;
     let name = desk.name(&fd, &status)?;
-    // Memory with a descriptor is its maker's to use.
-    let memory = matches!(&name, Name::Without(_, path) if path.starts_with(b"/memfd:"));
-    if !memory && !matches!(name, Name::Anonymous) {
+    if !matches!(name, Name::Anonymous | Name::Memory(_)) {
         desk.judge(&[Ask::name(Kind::FileWrite, &name)])?;
     }
     // SAFETY: no pointers.
@@ -316,8 +311,9 @@ pub(super) fn watch(desk: &Desk<'_>) -> Result<Answer> {
     if !matches!(name, Name::Anonymous) {
         desk.judge(&[Ask::name(kind, &name)])?;
     }
-    let number = number(&object)?;
-    // SAFETY: the path outlives the call.
-    sys::check(unsafe { libc::inotify_add_watch(watcher.as_raw_fd(), number.as_ptr(), mask & !libc::IN_DONT_FOLLOW) }.into())
-        .map(Answer::Value)
+    desk.shared.ground.by_number(&object, |path| {
+        // SAFETY: the path outlives the call.
+        sys::check(unsafe { libc::inotify_add_watch(watcher.as_raw_fd(), path.as_ptr(), mask & !libc::IN_DONT_FOLLOW) }.into())
+            .map(Answer::Value)
+    })
 }

@@ -1,15 +1,18 @@
 //! Messages: `sendto`, `sendmsg` and `sendmmsg`, sent by the supervisor on the caller's socket, because their addresses lie in memory.
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
 
-use leash_common::socket::SOCK_STREAM;
+use leash_common::socket::{AF_UNIX, SOCK_STREAM};
 use nix::errno::Errno;
 use nix::libc;
 
 use super::desk::{Answer, Desk};
+use super::exec;
 use super::sockets::{Socket, address, destination, refuse_route};
-use super::sys::{Result, check, write_memory};
+use super::sys::{Result, check};
 
+const SOCK_SEQPACKET: u32 = libc::SOCK_SEQPACKET as u32;
 /// Bytes of data that are sent by one call; a stream sends the rest with the next one.
 pub(super) const MAX_DATA: usize = 1 << 20;
 /// Bytes of control data (`net.core.optmem_max` is of this size), pieces of data (`UIO_MAXIOV`), messages of one `sendmmsg`.
@@ -49,6 +52,9 @@ pub(super) fn send_to(desk: &Desk<'_>) -> Result<Answer> {
 /// `sendmsg`
 pub(super) fn send_message(desk: &Desk<'_>) -> Result<Answer> {
     let socket = Socket::of(desk, desk.int(0))?;
+    if is_sent_by_kernel(desk, &socket)? {
+        return by_kernel(desk);
+    }
     let message = read(desk, desk.word(1))?;
     send(desk, &socket, message, desk.int(2)).map(Answer::Value)
 }
@@ -56,18 +62,41 @@ pub(super) fn send_message(desk: &Desk<'_>) -> Result<Answer> {
 /// `sendmmsg`
 pub(super) fn send_messages(desk: &Desk<'_>) -> Result<Answer> {
     let socket = Socket::of(desk, desk.int(0))?;
+    if is_sent_by_kernel(desk, &socket)? {
+        return by_kernel(desk);
+    }
     let mut sent = 0;
     for index in 0..u64::from(desk.word(2) as u32).min(MAX_MESSAGES) {
         let at = desk.word(1).wrapping_add(index * MMSGHDR);
         let one = read(desk, at).and_then(|message| send(desk, &socket, message, desk.int(3)));
         match one {
-            Ok(length) => write_memory(desk.task.tid, at.wrapping_add(MSGHDR as u64), &(length as u32).to_ne_bytes())?,
+            Ok(length) => desk.write(at.wrapping_add(MSGHDR as u64), &(length as u32).to_ne_bytes())?,
             Err(errno) if sent == 0 => return Err(errno),
             Err(_) => break,
         }
         sent += 1;
     }
     Ok(Answer::Value(sent))
+}
+
+/// Whether messages of this socket have no address, whatever they say: a connected one of the machine's own.
+fn has_no_addresses(socket: &Socket) -> bool {
+    socket.domain == AF_UNIX && matches!(socket.kind, SOCK_STREAM | SOCK_SEQPACKET)
+}
+
+/// Whether the kernel sends, so that the sender is the caller. Other threads of the process have to stand still for it, so it is done only where
+/// somebody may look at that, or where there are none.
+fn is_sent_by_kernel(desk: &Desk<'_>, socket: &Socket) -> Result<bool> {
+    let is_told = desk.shared.senders_are_told.load(Ordering::SeqCst) & socket.bit() != 0;
+    Ok(has_no_addresses(socket) && (is_told || desk.task.is_single()?))
+}
+
+fn by_kernel(desk: &Desk<'_>) -> Result<Answer> {
+    exec::alone(desk, || {
+        let socket = Socket::of(desk, desk.int(0))?;
+        // Another one has taken its place: by a thread that stands still now.
+        if has_no_addresses(&socket) { Ok(()) } else { Err(Errno::EBADF) }
+    })
 }
 
 pub(super) fn words(bytes: &[u8]) -> Vec<u64> {
@@ -178,11 +207,11 @@ fn send(desk: &Desk<'_>, socket: &Socket, message: Message, flags: i32) -> Resul
         head.msg_control = control.as_ptr().cast_mut().cast();
         head.msg_controllen = control.len();
     }
-    let result = socket.call(desk, flags, || {
+    let result = target.call(desk, socket, flags, || {
         // SAFETY: everything that the header points to outlives the call, with its length.
         check(unsafe { libc::sendmsg(socket.fd.as_raw_fd(), &raw const head, flags | libc::MSG_NOSIGNAL) } as i64)
     });
-    if result == Err(Errno::EPIPE) && flags & libc::MSG_NOSIGNAL == 0 {
+    if result == Err(Errno::EPIPE) && flags & libc::MSG_NOSIGNAL == 0 && desk.confirm().is_ok() {
         // SAFETY: no pointers. The thread waits for its answer, so the numbers are its own.
         unsafe { libc::syscall(libc::SYS_tgkill, desk.task.tgid, desk.task.tid, libc::SIGPIPE) };
     }

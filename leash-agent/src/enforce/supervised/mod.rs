@@ -16,7 +16,9 @@ mod direct;
 mod exec;
 mod files;
 mod floor;
+mod ground;
 mod journal;
+mod memory;
 mod messages;
 mod name;
 mod names;
@@ -35,7 +37,7 @@ mod worker;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
@@ -132,20 +134,23 @@ impl Supervised {
         let first = move || {
             let contained = bounds.is_none().then_some((init_pid, &user));
             let settled = worker::settle(proc.as_fd(), contained);
-            let went_well = settled.is_ok();
+            let (nowhere, settled) = settled.map_or_else(|errno| (None, Err(errno)), |nowhere| (Some(nowhere), Ok(())));
             tell(&ready, settled);
-            let Some(listener) = went_well.then(|| receive_listener(&socket)).flatten() else { return };
+            let Some(nowhere) = nowhere else { return };
+            let Some(listener) = receive_listener(&socket) else { return };
             sys::wake_nearby(listener.as_fd());
+            let ground = Arc::new(ground::Ground::new(descriptors, nowhere, Arc::clone(&stopping)));
             let shared = Arc::new_cyclic(|myself| Shared {
                 listener,
-                descriptors,
                 tasks: task::Tasks::new(proc, bounds),
-                mounts: name::Mounts::new(table),
+                mounts: name::Mounts::new(table, Arc::clone(&ground)),
+                ground,
                 journal,
                 policy,
                 places,
                 uid: user.uid,
                 names: Mutex::default(),
+                senders_are_told: AtomicU32::default(),
                 turn: turn::Turn::default(),
                 tracing: RwLock::default(),
                 stopping,

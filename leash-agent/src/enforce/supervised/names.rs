@@ -9,7 +9,7 @@ use nix::libc;
 
 use super::desk::{Answer, Ask, Desk};
 use super::files::{place_name, with_umask};
-use super::name::{Name, number};
+use super::name::Name;
 use super::resolve::{self, Odd, Path, Place};
 use super::sys::{self, Result, check};
 
@@ -106,6 +106,12 @@ pub(super) fn make_symlink(desk: &Desk<'_>, text_at: usize, dir: i32, at: usize)
     check(unsafe { libc::symlinkat(target.as_ptr(), place.dir.as_raw_fd(), text.as_ptr()) }.into()).map(Answer::Value)
 }
 
+/// Fails where the two would be in different mounts, if there were a container. Programs then copy, and each copy is asked.
+fn must_be_together(desk: &Desk<'_>, one: &Name, other: &Name) -> Result<()> {
+    let bounds = desk.task.bounds.as_ref();
+    if bounds.is_some_and(|bounds| bounds.are_apart(one.path(), other.path())) { Err(Errno::EXDEV) } else { Ok(()) }
+}
+
 /// The later uses that matter when an object of this type gets another name.
 fn uses(kind: u32) -> u32 {
     match kind {
@@ -156,14 +162,15 @@ pub(super) fn link(desk: &Desk<'_>, old: At, new: At, flags: i32) -> Result<Answ
         return Err(Errno::EXDEV);
     }
     let (from, to) = (desk.name(&object, &status)?, place_name(desk, &place)?);
+    must_be_together(desk, &from, &to)?;
     let mut questions = asks(desk, &[Kind::FileLink], &from, None);
     questions.extend(asks(desk, &[Kind::FileLink, Kind::FileCreate], &to, Some((&from, status.kind()))));
     desk.judge(&questions)?;
-    let (source, text) = (number(&object)?, place.text()?);
-    let flags = libc::AT_SYMLINK_FOLLOW;
-    // SAFETY: both texts outlive the call.
-    check(unsafe { libc::linkat(libc::AT_FDCWD, source.as_ptr(), place.dir.as_raw_fd(), text.as_ptr(), flags) }.into())
-        .map(Answer::Value)
+    let (dir, text, flags) = (place.dir.as_raw_fd(), place.text()?, libc::AT_SYMLINK_FOLLOW);
+    desk.shared.ground.by_number(&object, |source| {
+        // SAFETY: both texts outlive the call.
+        check(unsafe { libc::linkat(libc::AT_FDCWD, source.as_ptr(), dir, text.as_ptr(), flags) }.into()).map(Answer::Value)
+    })
 }
 
 /// `rename`, `renameat`, `renameat2`. An exchange moves both objects, so it asks both ways.
@@ -197,6 +204,7 @@ pub(super) fn rename(desk: &Desk<'_>, old: At, new: At, flags: u32) -> Result<An
         return Ok(Answer::Value(0));
     }
     let (old_name, new_name) = (place_name(desk, &from)?, place_name(desk, &to)?);
+    must_be_together(desk, &old_name, &new_name)?;
     let mut old_kinds = vec![Kind::FileRename, Kind::FileDelete];
     let mut new_kinds = vec![Kind::FileRename, Kind::FileCreate];
     if replaced.is_some() {

@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use leash_common::event::Cause;
 use leash_common::kind::Kind;
 use nix::errno::Errno;
 use nix::libc;
@@ -11,7 +12,7 @@ use super::desk::{Answer, Ask, Desk};
 use super::messages::{CMSGHDR, MAX_CONTROL, MAX_DATA, MAX_PIECES, MSGHDR, words};
 use super::name::Name;
 use super::sockets::Socket;
-use super::sys::{self, Result, check, write_memory};
+use super::sys::{self, Result, check};
 use super::task;
 
 /// `SCM_PIDFD`, linux/socket.h.
@@ -57,13 +58,12 @@ pub(super) fn receive(desk: &Desk<'_>) -> Result<Answer> {
     let control_bytes: Vec<u8> = received.iter().flat_map(|word| word.to_ne_bytes()).take(message.msg_controllen).collect();
     let (control_bytes, cut) = hand_over(desk, control_bytes, flags & libc::MSG_CMSG_CLOEXEC != 0)?;
 
-    let tid = desk.task.tid;
     let mut rest = data.get(..(length as usize).min(data.len())).unwrap_or_default();
     for piece in pieces.chunks_exact(2) {
         let [to, room] = <[u64; 2]>::try_from(piece).map_err(|_| Errno::EFAULT)?;
         let (part, after) = rest.split_at(rest.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
         if !part.is_empty() {
-            write_memory(tid, to, part)?;
+            desk.write(to, part)?;
         }
         rest = after;
     }
@@ -71,19 +71,19 @@ pub(super) fn receive(desk: &Desk<'_>) -> Result<Answer> {
         let part = address.get(..(message.msg_namelen as usize).min(name_length as u32 as usize).min(MAX_ADDRESS));
         let part = part.unwrap_or_default();
         if !part.is_empty() {
-            write_memory(tid, name, part)?;
+            desk.write(name, part)?;
         }
-        write_memory(tid, at.wrapping_add(NAME_LENGTH_AT), &message.msg_namelen.to_ne_bytes())?;
+        desk.write(at.wrapping_add(NAME_LENGTH_AT), &message.msg_namelen.to_ne_bytes())?;
     }
     if !control_bytes.is_empty() {
-        write_memory(tid, control, &control_bytes)?;
+        desk.write(control, &control_bytes)?;
     }
-    write_memory(tid, at.wrapping_add(CONTROL_LENGTH_AT), &(control_bytes.len() as u64).to_ne_bytes())?;
+    desk.write(at.wrapping_add(CONTROL_LENGTH_AT), &(control_bytes.len() as u64).to_ne_bytes())?;
     let mut seen = message.msg_flags & !libc::MSG_CMSG_CLOEXEC | flags & libc::MSG_CMSG_CLOEXEC;
     if cut {
         seen |= libc::MSG_CTRUNC;
     }
-    write_memory(tid, at.wrapping_add(FLAGS_AT), &seen.to_ne_bytes())?;
+    desk.write(at.wrapping_add(FLAGS_AT), &seen.to_ne_bytes())?;
     Ok(Answer::Value(length))
 }
 
@@ -142,25 +142,27 @@ fn hand_over(desk: &Desk<'_>, control: Vec<u8>, close_on_exec: bool) -> Result<(
 fn give(desk: &Desk<'_>, fd: &OwnedFd, close_on_exec: bool) -> Result<i32> {
     // SAFETY: no pointers.
     let flags = Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;
-    if flags & libc::O_PATH == 0 {
-        let status = sys::status(fd.as_raw_fd(), c"")?;
-        let name = desk.name(fd, &status)?;
-        if !matches!(name, Name::Anonymous) {
-            let access = flags & libc::O_ACCMODE;
-            let mut asks = Vec::new();
-            match status.kind() {
-                libc::S_IFDIR => asks.push(Ask::name(Kind::DirList, &name)),
-                _ => {
-                    if access != libc::O_WRONLY {
-                        asks.push(Ask::name(Kind::FileRead, &name));
-                    }
-                    if access != libc::O_RDONLY {
-                        asks.push(Ask::name(Kind::FileWrite, &name));
-                    }
+    let status = sys::status(fd.as_raw_fd(), c"")?;
+    let name = desk.name(fd, &status)?;
+    if flags & libc::O_PATH != 0 {
+        let kind = if status.kind() == libc::S_IFDIR { Kind::DirList } else { Kind::FileRead };
+        desk.judge(&[Ask { except: Some(Cause::PlaceOnly), ..Ask::name(kind, &name) }])?;
+        // The kernel refuses it, too, where nothing is enforced.
+    } else if !matches!(name, Name::Anonymous | Name::Memory(_)) {
+        let access = flags & libc::O_ACCMODE;
+        let mut asks = Vec::new();
+        match status.kind() {
+            libc::S_IFDIR => asks.push(Ask::name(Kind::DirList, &name)),
+            _ => {
+                if access != libc::O_WRONLY {
+                    asks.push(Ask::name(Kind::FileRead, &name));
+                }
+                if access != libc::O_RDONLY {
+                    asks.push(Ask::name(Kind::FileWrite, &name));
                 }
             }
-            desk.judge(&asks)?;
         }
+        desk.judge(&asks)?;
     }
     sys::give(desk.shared.listener.as_fd(), desk.call.id, fd.as_fd(), close_on_exec)
 }

@@ -52,7 +52,10 @@ pub(super) enum Found {
 
 /// The object at `path`. `follow`: its last name may be a symlink that is followed. `resolve`: further limits of openat2(2).
 pub(super) fn object(task: &Task, path: &Path, follow: bool, resolve: u64) -> Result<OwnedFd> {
-    object_from(task, &base(task, path)?, &path.text, follow, resolve)
+    // Here a slash means the descriptor, or that nothing is found.
+    let own_start = resolve & (libc::RESOLVE_IN_ROOT | libc::RESOLVE_BENEATH) != 0;
+    let base = if own_start { Some(task.base(path.dir)?) } else { base(task, path)? };
+    object_from(task, &base, &path.text, follow, resolve)
 }
 
 fn object_from(task: &Task, base: &Base, text: &CStr, follow: bool, resolve: u64) -> Result<OwnedFd> {
@@ -122,16 +125,16 @@ fn place_from(task: &Task, base: &Base, text: &CStr) -> Result<std::result::Resu
     }
     let start = text.iter().rposition(|&byte| byte == b'/').map_or(0, |last| last + 1);
     let (above, name) = text.split_at_checked(start).unwrap_or((b"", text));
-    match name {
-        b"." => return Ok(Err(Odd::Dot)),
-        b".." => return Ok(Err(Odd::DotDot)),
-        _ => {}
-    }
     let above = if above.is_empty() { b"." } else { above };
     let above = CString::new(above).map_err(|_| Errno::EINVAL)?;
     let dir = object_from(task, base, &above, true, 0)?;
     if sys::status(dir.as_raw_fd(), c"")?.kind() != libc::S_IFDIR {
         return Err(Errno::ENOTDIR);
+    }
+    match name {
+        b"." => return Ok(Err(Odd::Dot)),
+        b".." => return Ok(Err(Odd::DotDot)),
+        _ => {}
     }
     let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
     if name.to_bytes().len() > 255 {
@@ -151,7 +154,7 @@ fn base(task: &Task, path: &Path) -> Result<Base> {
 }
 
 fn base_fd(base: &Base) -> i32 {
-    // An absolute path starts at our root, which is the session's.
+    // An absolute path starts at our root, which is the session's, wherever the thread stands.
     base.as_ref().map_or(libc::AT_FDCWD, AsRawFd::as_raw_fd)
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
 
 use leash_common::event::Cause;
 use leash_common::kind::{Kind, Protocol};
@@ -13,7 +14,8 @@ use nix::libc;
 use super::blocked;
 use super::desk::{Answer, Ask, Desk, Subject};
 use super::files::{place_name, with_umask};
-use super::name::{Name, number};
+use super::ground::number;
+use super::name::Name;
 use super::resolve::{self, Path};
 use super::sys::{self, Result, check};
 
@@ -47,6 +49,11 @@ impl Socket {
         };
         let (domain, kind, protocol) = (option(libc::SO_DOMAIN)?, option(libc::SO_TYPE)?, option(libc::SO_PROTOCOL)?);
         Ok(Self { fd, domain, kind, protocol })
+    }
+
+    /// Its type, as one of a set.
+    pub(super) fn bit(&self) -> u32 {
+        1_u32.checked_shl(self.kind).unwrap_or_default()
     }
 
     pub(super) fn is_internet(&self) -> bool {
@@ -181,8 +188,18 @@ fn unix_address(address: &[u8]) -> Result<UnixAddress> {
 /// What a call is really made with.
 pub(super) struct Target {
     pub(super) address: Vec<u8>,
-    /// Keeps the number valid that the address may be.
-    _object: Option<OwnedFd>,
+    /// What the address is the number of, if it is one.
+    object: Option<OwnedFd>,
+}
+
+impl Target {
+    /// Makes a call on `socket` with this address.
+    pub(super) fn call<T>(&self, desk: &Desk<'_>, socket: &Socket, flags: i32, action: impl FnOnce() -> Result<T>) -> Result<T> {
+        socket.call(desk, flags, || match self.object {
+            Some(_) => desk.shared.ground.among_numbers(action),
+            None => action(),
+        })
+    }
 }
 
 /// The address by which a Unix socket is reached that was decided on.
@@ -190,7 +207,7 @@ fn unix_target(desk: &Desk<'_>, address: Vec<u8>, kind: Kind) -> Result<Target> 
     match unix_address(&address)? {
         UnixAddress::Abstract(name) => {
             desk.judge(&[Ask::name(kind, &name)])?;
-            Ok(Target { address, _object: None })
+            Ok(Target { address, object: None })
         }
         UnixAddress::Path(text) => {
             let object = resolve::object(&desk.task, &Path { dir: libc::AT_FDCWD, text }, true, 0)?;
@@ -201,7 +218,7 @@ fn unix_target(desk: &Desk<'_>, address: Vec<u8>, kind: Kind) -> Result<Target> 
             desk.judge(&[Ask::name(kind, &desk.name(&object, &status)?)])?;
             let mut by_number = (AF_UNIX as u16).to_ne_bytes().to_vec();
             by_number.extend(number(&object)?.to_bytes_with_nul());
-            Ok(Target { address: by_number, _object: Some(object) })
+            Ok(Target { address: by_number, object: Some(object) })
         }
     }
 }
@@ -211,7 +228,7 @@ pub(super) fn connect(desk: &Desk<'_>) -> Result<Answer> {
     let address = address(desk, desk.word(1), desk.word(2))?;
     desk.confirm()?;
     let socket = Socket::of(desk, desk.int(0))?;
-    let mut target = Target { address, _object: None };
+    let mut target = Target { address, object: None };
     if family(&target.address) != AF_UNSPEC {
         if socket.is_internet() {
             desk.judge(&[peer(&socket, &mut target.address, Kind::NetworkConnect, AF_UNSPEC, false)?])?;
@@ -221,7 +238,7 @@ pub(super) fn connect(desk: &Desk<'_>) -> Result<Answer> {
         }
     }
     let (pointer, length) = (target.address.as_ptr().cast(), target.address.len() as libc::socklen_t);
-    socket.call(desk, 0, || {
+    target.call(desk, &socket, 0, || {
         // SAFETY: the address outlives the call, and its length is passed.
         check(unsafe { libc::connect(socket.fd.as_raw_fd(), pointer, length) }.into()).map(Answer::Value)
     })
@@ -269,10 +286,7 @@ pub(super) fn bind(desk: &Desk<'_>) -> Result<Answer> {
                 if same {
                     return perform(&address);
                 }
-                sys::enter(place.dir.as_raw_fd())?;
-                let result = perform(&here);
-                sys::enter(desk.shared.descriptors.as_raw_fd())?;
-                result
+                desk.shared.ground.within(&place.dir, || perform(&here))
             })?;
             if let Some(bounds) = &desk.task.bounds {
                 bounds.adopt_socket(name.bytes(), &place)?;
@@ -300,10 +314,14 @@ pub(super) fn refuse_route(desk: &Desk<'_>, socket: &Socket) -> Result<()> {
     desk.judge(&[Ask { kind: Kind::NetworkConnect, subject, except: Some(Cause::UnknownAddress) }])
 }
 
-/// `setsockopt` with an option that names a route; the filter lets no other one come here.
+/// `setsockopt` with an option that names a route, or that has a socket tell who sent; the filter lets no other one come here.
 pub(super) fn set_option(desk: &Desk<'_>) -> Result<Answer> {
     desk.confirm()?;
     let socket = Socket::of(desk, desk.int(0))?;
+    if desk.int(1) == libc::SOL_SOCKET {
+        desk.shared.senders_are_told.fetch_or(socket.bit(), Ordering::SeqCst);
+        return Ok(Answer::Continue);
+    }
     if !socket.is_internet() {
         return Err(Errno::EOPNOTSUPP);
     }
@@ -315,18 +333,18 @@ pub(super) fn set_option(desk: &Desk<'_>) -> Result<Answer> {
 /// Decides where a message may go; what it is to be sent with. No address: it goes to where the socket is connected. `sourced`: whether
 /// control data goes with it.
 pub(super) fn destination(desk: &Desk<'_>, socket: &Socket, mut address: Vec<u8>, flags: i32, sourced: bool) -> Result<Target> {
-    let plain = Target { address: Vec::new(), _object: None };
+    let plain = Target { address: Vec::new(), object: None };
     if address.is_empty() {
         return Ok(plain);
     }
     if socket.domain == AF_UNIX {
         if socket.kind != SOCK_DGRAM || family(&address) != AF_UNIX {
-            return Ok(Target { address, _object: None });
+            return Ok(Target { address, object: None });
         }
         return unix_target(desk, address, Kind::UnixSend);
     }
     if !socket.is_internet() {
-        return Ok(Target { address, _object: None });
+        return Ok(Target { address, object: None });
     }
     let stream = socket.protocol() == Protocol::Tcp;
     if stream && flags & libc::MSG_FASTOPEN == 0 {
@@ -335,9 +353,9 @@ pub(super) fn destination(desk: &Desk<'_>, socket: &Socket, mut address: Vec<u8>
     }
     if socket.domain == AF_INET6 && family(&address) == AF_UNSPEC {
         // An IPv6 socket then sends to where it is connected.
-        return Ok(Target { address, _object: None });
+        return Ok(Target { address, object: None });
     }
     let kind = if stream { Kind::NetworkConnect } else { Kind::NetworkSend };
     desk.judge(&[peer(socket, &mut address, kind, AF_INET, sourced)?])?;
-    Ok(Target { address, _object: None })
+    Ok(Target { address, object: None })
 }

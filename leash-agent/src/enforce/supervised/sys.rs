@@ -163,6 +163,7 @@ pub(super) struct Status {
     /// Major and minor number of the device that the file is.
     pub(super) itself: (u32, u32),
     pub(super) mount: u64,
+    pub(super) size: u64,
 }
 
 impl Status {
@@ -181,7 +182,7 @@ pub(super) fn status(dir: RawFd, name: &CStr) -> Result<Status> {
     // SAFETY: plain integers, filled in by the call.
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
     let flags = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_STATX_DONT_SYNC;
-    let mask = libc::STATX_TYPE | libc::STATX_MODE | libc::STATX_INO | libc::STATX_MNT_ID;
+    let mask = libc::STATX_TYPE | libc::STATX_MODE | libc::STATX_INO | libc::STATX_SIZE | libc::STATX_MNT_ID;
     // SAFETY: name and result outlive the call.
     Errno::result(unsafe { libc::statx(dir, name.as_ptr(), flags, mask, &raw mut found) })?;
     Ok(Status {
@@ -190,6 +191,7 @@ pub(super) fn status(dir: RawFd, name: &CStr) -> Result<Status> {
         device: (found.stx_dev_major, found.stx_dev_minor),
         itself: (found.stx_rdev_major, found.stx_rdev_minor),
         mount: found.stx_mnt_id,
+        size: found.stx_size,
     })
 }
 

@@ -4,7 +4,7 @@
 //! it was started. A program that was renamed since keeps that path; one whose start was never seen is not known, and what it asks
 //! is denied.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,8 +37,6 @@ pub(super) struct Task {
     exact: bool,
     /// Path of its program; empty if that isn't known.
     pub(super) exe: Vec<u8>,
-    /// Its mask for new files when it was looked up. Whether that still holds, [`Tasks::umask`] knows.
-    umask: Option<u32>,
     /// Where there is no container.
     pub(super) bounds: Option<Arc<Bounds>>,
 }
@@ -53,10 +51,6 @@ struct State {
     programs: HashMap<Identity, Vec<Vec<u8>>>,
     /// How many programs were started.
     starts: u64,
-    /// Processes of which several threads have one mask for new files that one of them has set.
-    masked_by_threads: HashSet<u32>,
-    /// Some processes may have one mask together, so that any of them may set it.
-    masks_are_shared: bool,
 }
 
 impl State {
@@ -75,8 +69,6 @@ impl State {
     fn forget(&mut self, tgid: u32) {
         self.starts += 1;
         self.tasks.retain(|_, task| task.tgid != tgid);
-        // Its other threads are gone.
-        self.masked_by_threads.remove(&tgid);
     }
 }
 
@@ -121,10 +113,8 @@ impl Tasks {
             // The thread has taken over the number of its process.
             return Ok(Task { exe: Vec::new(), ..self.look_up(tgid)? });
         }
-        // Threads that are gone may have set the mask.
-        let umask = self.umask(caller).ok();
         let (dir, pidfd, bounds) = (Arc::clone(&caller.dir), Arc::clone(&caller.pidfd), caller.bounds.clone());
-        Ok(Task { exe: Vec::new(), umask, dir, pidfd, bounds, ..*caller })
+        Ok(Task { exe: Vec::new(), dir, pidfd, bounds, ..*caller })
     }
 
     /// The same as [`Tasks::find`], without what was found out earlier.
@@ -138,46 +128,17 @@ impl Tasks {
         let last = |name: &str| numbers(name).and_then(|numbers| numbers.last().copied()).ok_or(Errno::ESRCH);
         let exe = self.program(dir.as_fd()).unwrap_or_default();
         let tgid = last("Tgid:")?;
-        let umask = umask_of(&status);
         // Before Linux 6.9 only processes have descriptors.
         let thread = sys::thread_descriptor(tid);
         let exact = thread.is_ok() || tid == tgid;
         let pidfd = thread.or_else(|_| sys::process_descriptor(tgid))?;
         let (ppid, inner) = (last("PPid:")?, (last("NSpid:")?, last("NStgid:")?));
         let (dir, pidfd) = (Arc::new(dir), Arc::new(pidfd));
-        Ok(Task { tid, tgid, ppid, inner, dir, pidfd, exact, exe, umask, bounds: self.bounds.clone() })
+        Ok(Task { tid, tgid, ppid, inner, dir, pidfd, exact, exe, bounds: self.bounds.clone() })
     }
 
-    /// A thread's mask for new files.
-    pub(super) fn umask(&self, task: &Task) -> Result<u32> {
-        let state = self.lock();
-        let is_its_own = !state.masks_are_shared && !state.masked_by_threads.contains(&task.tgid);
-        drop(state);
-        match task.umask {
-            Some(mask) if is_its_own => Ok(mask),
-            _ => umask_of(&status_of(task.dir.as_fd())?).ok_or(Errno::ESRCH),
-        }
-    }
-
-    /// `task`, whose call waits, sets its mask when that goes on.
-    pub(super) fn will_set_umask(&self, task: &Task) {
-        let is_single = task.is_single().unwrap_or(false);
-        let mut state = self.lock();
-        state.tasks.remove(&task.tid);
-        if !is_single {
-            // Another thread may be looked up before the mask is set.
-            state.masked_by_threads.insert(task.tgid);
-            state.masks_are_shared |= state.masked_by_threads.len() > REMEMBERED;
-        }
-    }
-
-    /// A process is about to be made that has one mask together with another one.
-    pub(super) fn will_share_umask(&self) {
-        self.lock().masks_are_shared = true;
-    }
-
-    /// Path of a thread's program, if its start was seen.
-    fn program(&self, dir: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    /// Path of the program of the thread with this directory in `/proc`, if its start was seen.
+    pub(super) fn program(&self, dir: BorrowedFd<'_>) -> Option<Vec<u8>> {
         let exe = insist(|| sys::open(dir.as_raw_fd(), c"exe", libc::O_PATH, 0, 0)).ok()?;
         let status = sys::status(exe.as_raw_fd(), c"").ok()?;
         let started = self.lock().programs.get(&(status.device, status.inode))?.clone();
@@ -241,6 +202,11 @@ fn umask_of(status: &str) -> Option<u32> {
 }
 
 impl Task {
+    /// Its mask for new files.
+    pub(super) fn umask(&self) -> Result<u32> {
+        umask_of(&status_of(self.dir.as_fd())?).ok_or(Errno::ESRCH)
+    }
+
     /// Whether a signal waits for it that it handles and doesn't block.
     pub(super) fn has_signal(&self) -> Result<bool> {
         let status = status_of(self.dir.as_fd())?;
@@ -352,13 +318,20 @@ pub(super) fn thread_state(dir: BorrowedFd<'_>, thread: u32) -> Result<u8> {
 /// Names of the files that memory between two addresses shows, of the process with this directory in `/proc`.
 pub(super) fn mapped_files(dir: BorrowedFd<'_>, from: u64, end: u64) -> Result<Vec<Name>> {
     let table = read_all(dir, c"maps")?;
-    let mut names: Vec<Name> = table.split(|&byte| byte == b'\n').filter_map(|line| mapped_file(line, from, end)).collect();
+    let mut names: Vec<Name> =
+        table.split(|&byte| byte == b'\n').filter_map(|line| mapped_file(line, from, end, has_inode)).collect();
     names.dedup_by(|one, other| one.bytes() == other.bytes());
     Ok(names)
 }
 
-/// `FROM-END PERMISSIONS OFFSET DEVICE INODE PATH`, proc_pid_maps(5): the file, if it is one and lies in the range.
-fn mapped_file(line: &[u8], from: u64, end: u64) -> Option<Name> {
+/// Whether the file at an absolute path has this number.
+fn has_inode(path: &[u8], inode: u64) -> bool {
+    CString::new(path).is_ok_and(|path| sys::status(libc::AT_FDCWD, &path).is_ok_and(|found| found.inode == inode))
+}
+
+/// `FROM-END PERMISSIONS OFFSET DEVICE INODE PATH`, proc_pid_maps(5): the file, if it is one and lies in the range. `has` says whether the file at
+/// a path has a number.
+fn mapped_file(line: &[u8], from: u64, end: u64, has: impl Fn(&[u8], u64) -> bool) -> Option<Name> {
     let mut fields = line.splitn(6, |&byte| byte == b' ');
     let range = std::str::from_utf8(fields.next()?).ok()?;
     let (first, last) = range.split_once('-')?;
@@ -366,7 +339,8 @@ fn mapped_file(line: &[u8], from: u64, end: u64) -> Option<Name> {
     if last <= from || first >= end {
         return None;
     }
-    let path = fields.nth(4)?;
+    let inode = std::str::from_utf8(fields.nth(3)?).ok()?.parse().ok()?;
+    let path = fields.next()?;
     let path = path.get(path.iter().position(|&byte| byte == b'/')?..)?;
     // Memory that several processes share looks like a file that was deleted.
     let unnamed: [&[u8]; 3] = [b"/memfd:", b"/dev/zero (deleted)", b"/SYSV"];
@@ -377,7 +351,9 @@ fn mapped_file(line: &[u8], from: u64, end: u64) -> Option<Name> {
     if path.windows(NEWLINE.len()).any(|part| part == NEWLINE) {
         return Some(Name::Without(Cause::Unreachable, path.to_vec()));
     }
-    Some(Name::Path(path.strip_suffix(b" (deleted)").unwrap_or(path).to_vec()))
+    // Gone, or called so.
+    let former = path.strip_suffix(b" (deleted)").filter(|_| !has(path, inode));
+    Some(Name::Path(former.unwrap_or(path).to_vec()))
 }
 
 /// How that table writes a newline; a backslash it writes as it is.
@@ -399,8 +375,12 @@ mod tests {
 
     #[test]
     fn a_mapping_whose_file_cannot_be_told_has_no_name() {
-        let line = |path: &str| mapped_file(format!("1000-2000 r-xp 00000000 08:01 7    {path}").as_bytes(), 0x1800, 0x1900);
+        let line = |path: &str| {
+            let has = |path: &[u8], inode| path == b"/w/b (deleted)" && inode == 7;
+            mapped_file(format!("1000-2000 r-xp 00000000 08:01 7    {path}").as_bytes(), 0x1800, 0x1900, has)
+        };
         assert!(matches!(line("/w/a (deleted)"), Some(Name::Path(path)) if path == b"/w/a"));
+        assert!(matches!(line("/w/b (deleted)"), Some(Name::Path(path)) if path == b"/w/b (deleted)"));
         assert!(matches!(line(r"/w/a\012b"), Some(Name::Without(..))));
         assert!(matches!(line("/memfd:x (deleted)"), Some(Name::Without(..))));
         assert!(line("[stack]").is_none());

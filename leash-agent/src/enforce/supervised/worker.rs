@@ -4,22 +4,24 @@
 //! to, connecting, watching an exec), it sees to it that another takes its place.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, CpuSet, unshare};
+use nix::sched::CpuSet;
 use nix::unistd::{Pid, gettid};
 
 use super::blocked::Blocked;
 use super::bounds::Place as BoundsPlace;
-use super::desk::{Answer, Desk};
+use super::desk::{Also, Answer, Desk, Opened};
+use super::ground::{self, Ground};
 use super::journal::Journal;
 use super::name::Mounts;
 use super::near::Near;
 use super::policy::Policy;
+use super::resolve::Place;
 use super::sys::{self, Call, Result};
 use super::task::Tasks;
 use super::turn::Turn;
@@ -31,8 +33,7 @@ const MAX_THREADS: usize = 1024;
 /// What all threads of one session share.
 pub(super) struct Shared {
     pub(super) listener: OwnedFd,
-    /// `/proc/self/fd` of the host: where each thread stands, so that a number is the path of a descriptor.
-    pub(super) descriptors: OwnedFd,
+    pub(super) ground: Arc<Ground>,
     pub(super) tasks: Tasks,
     pub(super) mounts: Mounts,
     pub(super) journal: Arc<Journal>,
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub(super) uid: u32,
     /// Held from the decision on a change of names to the change: nobody in the session can come between them.
     pub(super) names: Mutex<()>,
+    /// Types of Unix sockets, a bit each, of which one in the session tells its user which process sent.
+    pub(super) senders_are_told: AtomicU32,
     /// Who receives.
     pub(super) turn: Turn,
     /// Held while threads are traced: by many that trace one each, or by one that traces all of a process.
@@ -67,6 +70,16 @@ impl Shared {
         self.tracing.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Removes a file that was made at `place`, if it is still there.
+    fn take_back(&self, made: &OwnedFd, place: &Place) {
+        let _names = self.hold_names();
+        let (own, there) = (sys::status(made.as_raw_fd(), c""), sys::status(place.dir.as_raw_fd(), &place.name));
+        if own.is_ok_and(|own| there.is_ok_and(|there| there.same(&own))) {
+            // SAFETY: the name outlives the call. What can't be removed stays.
+            unsafe { libc::unlinkat(place.dir.as_raw_fd(), place.name.as_ptr(), 0) };
+        }
+    }
+
     /// See [`Shared::names`].
     pub(super) fn hold_names(&self) -> std::sync::MutexGuard<'_, ()> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
@@ -89,9 +102,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<()> {
 }
 
 fn serve(shared: &Arc<Shared>) -> Result<()> {
-    // The mask for new files and the current directory become this thread's own.
-    unshare(CloneFlags::CLONE_FS)?;
-    sys::enter(shared.descriptors.as_raw_fd())?;
+    shared.ground.stand()?;
     while shared.turn.take(&shared.stopping) {
         let call = sys::receive(shared.listener.as_fd());
         shared.turn.give_back();
@@ -129,19 +140,7 @@ fn handle(shared: &Arc<Shared>, call: Call) {
     };
     let given = match answered {
         Ok(Answer::Value(value)) => sys::answer(listener, call.id, value, 0),
-        Ok(Answer::Descriptor(fd, close_on_exec)) => {
-            let near = shared.processors.as_ref().and_then(|ours| Near::keep(ours, call.tid));
-            let number = sys::give(listener, call.id, fd.as_fd(), close_on_exec);
-            drop(near);
-            // Nobody else may have it when the caller goes on: a program that is open for writing can't be started.
-            drop(fd);
-            match number {
-                Ok(number) => sys::answer(listener, call.id, number.into(), 0),
-                Err(Errno::ENOENT) => Ok(()),
-                // The caller has no room for another descriptor.
-                Err(errno) => sys::answer(listener, call.id, 0, -(errno as i32)),
-            }
-        }
+        Ok(Answer::Descriptor(opened)) => hand_over(shared, call, opened),
         Ok(Answer::Continue) => sys::let_pass(listener, call.id),
         Ok(Answer::Given) => Ok(()),
         Err(errno) => sys::answer(listener, call.id, 0, -(errno as i32)),
@@ -151,6 +150,33 @@ fn handle(shared: &Arc<Shared>, call: Call) {
         && errno != Errno::ENOENT
     {
         tracing::warn!("a call could not be answered: {errno}");
+    }
+}
+
+/// Gives the caller its descriptor, and does what else belongs to the call.
+fn hand_over(shared: &Shared, call: Call, opened: Opened) -> Result<()> {
+    let Opened { fd, close_on_exec, also } = opened;
+    let listener = shared.listener.as_fd();
+    let near = shared.processors.as_ref().and_then(|ours| Near::keep(ours, call.tid));
+    let given = sys::give(listener, call.id, fd.as_fd(), close_on_exec);
+    drop(near);
+    let done = match (given, also) {
+        (Ok(number), Also::Empty(file)) => {
+            // SAFETY: no pointers.
+            Errno::result(unsafe { libc::ftruncate(file.as_raw_fd(), 0) }).map(|_| number)
+        }
+        // The caller has no room for another descriptor.
+        (Err(errno), Also::Made(place)) if errno != Errno::ENOENT => {
+            shared.take_back(&fd, &place);
+            Err(errno)
+        }
+        (given, _) => given,
+    };
+    // Nobody else may have it when the caller goes on: a program that is open for writing can't be started.
+    drop(fd);
+    match done {
+        Ok(number) => sys::answer(listener, call.id, number.into(), 0),
+        Err(errno) => sys::answer(listener, call.id, 0, -(errno as i32)),
     }
 }
 
@@ -167,9 +193,15 @@ pub(super) fn will_block(shared: &Shared) -> Result<()> {
 }
 
 /// Moves the calling thread to where it can serve: into the container of a process, as its user. Without one it is there already, and
-/// keeps no privilege either.
-pub(super) fn settle(proc: BorrowedFd<'_>, contained: Option<(u32, &place::User)>) -> Result<()> {
-    let Some((pid, user)) = contained else { return place::give_up() };
+/// keeps no privilege either. Returns the directory where threads stand: an empty one, or without a container the root, as there is none but
+/// the host's.
+pub(super) fn settle(proc: BorrowedFd<'_>, contained: Option<(u32, &place::User)>) -> Result<OwnedFd> {
+    let Some((pid, user)) = contained else {
+        place::give_up()?;
+        return sys::open(libc::AT_FDCWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0, 0);
+    };
     place::enter(proc, pid)?;
-    place::become_user(user)
+    let nowhere = ground::empty()?;
+    place::become_user(user)?;
+    Ok(nowhere)
 }
