@@ -17,10 +17,18 @@ fuzz_target!(|text: &str| {
             }
         }
         Ok(compiled) => {
-            for path in ["/", "/a", "/home/\"*\\é", "/a/b/c"] {
-                let request = Request::new("FileRead", Resource::File { path: path.to_owned() }, "/bin/a");
-                if let Ok(request) = request {
-                    assert!(compiled.unnamed(&compiled.cedar(&request), &compiled.decide(&request)).is_some(), "{request:?}");
+            // What the policies name is where answers could differ.
+            let named = text.split('"').skip(1).step_by(2).take(8).map(str::to_owned);
+            for path in ["/", "/a", "/home/\"*\\é", "/a/b/c"].map(str::to_owned).into_iter().chain(named) {
+                for (action, resource) in [
+                    ("FileRead", Resource::File { path: path.clone() }),
+                    ("DirList", Resource::Dir { path: path.clone() }),
+                    ("NetworkConnect", Resource::UnixSocket { path: path.clone() }),
+                    ("SocketCreate", Resource::Socket { name: path }),
+                ] {
+                    if let Ok(request) = Request::new(action, resource, "/bin/a") {
+                        assert!(compiled.unnamed(&compiled.cedar(&request), &compiled.decide(&request)).is_some(), "{request:?}");
+                    }
                 }
             }
         }

@@ -16,8 +16,7 @@ use crate::units::{Classes, Units, Variant, units};
 use crate::world::{World, internal};
 use leash_common::table::{MAX_EXE_CLASSES, PAGE_WORDS};
 
-/// Compiles all sources together for one principal. All faults that can be found are reported at once.
-pub fn compile(sources: &[Source], variables: &Variables, principal: &Principal) -> Result<Compiled, Diagnostics> {
+pub(crate) fn compile(sources: &[Source], variables: &Variables, principal: &Principal) -> Result<Compiled, Diagnostics> {
     let mut faults = Vec::new();
     let Parsed { sources, policies, mut warnings } = parse(sources, variables, &mut faults);
     Diagnostics::check(std::mem::take(&mut faults))?;

@@ -13,6 +13,7 @@ use leash_common::table::{
 use crate::diagnostic::Diagnostic;
 use crate::nearest::nearest;
 use crate::request::{Effect, Outcome, PolicyRef, Principal, Request, Resource, Verdict};
+use crate::stack::deep;
 use crate::tables::Reasons;
 use crate::world::{internal, principal_entities, resource_entity, uid};
 
@@ -175,7 +176,7 @@ impl Compiled {
     /// What Cedar answers.
     pub fn cedar(&self, request: &Request) -> Outcome {
         // Cedar refuses a request only if it isn't of the schema; `Request` holds no such one.
-        self.authorize(request).unwrap_or(Outcome { verdict: Verdict::Deny, policies: Vec::new() })
+        deep(|| self.authorize(request)).unwrap_or(Outcome { verdict: Verdict::Deny, policies: Vec::new() })
     }
 
     fn authorize(&self, request: &Request) -> Result<Outcome, Diagnostic> {
@@ -229,7 +230,7 @@ impl Compiled {
         }
         if outcome.verdict == Verdict::Deny
             && outcome.policies.is_empty()
-            && let Ok(Some(nearest)) = nearest(&self.principal, request, self.policies.iter().zip(&self.references))
+            && let Ok(Some(nearest)) = deep(|| nearest(&self.principal, request, self.policies.iter().zip(&self.references)))
         {
             lines.extend(nearest);
         }
@@ -237,5 +238,15 @@ impl Compiled {
             lines.push(format!("  also, but not named in a log: {}", unnamed.join(", ")));
         }
         lines
+    }
+}
+
+impl Drop for Compiled {
+    /// Dropping an expression recurses into it.
+    fn drop(&mut self) {
+        deep(|| {
+            self.policies.clear();
+            self.set = PolicySet::new();
+        });
     }
 }

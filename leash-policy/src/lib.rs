@@ -13,6 +13,7 @@ mod alike;
 mod atoms;
 mod compile;
 mod compiled;
+mod depth;
 mod diagnostic;
 mod fast;
 mod form;
@@ -22,16 +23,22 @@ mod parse;
 pub mod profile;
 mod request;
 pub mod source;
+mod stack;
 mod tables;
 mod text;
 mod units;
 mod world;
 
-pub use compile::compile;
 pub use compiled::{Compiled, Stats};
 pub use diagnostic::{Diagnostic, Diagnostics};
+pub use parse::MAX_TEXT_BYTES;
 pub use request::{Effect, Outcome, PolicyRef, Principal, Request, RequestError, Resource, Verdict};
 pub use source::{Source, Variables};
+
+/// Compiles all sources together for one principal. All faults that can be found are reported at once.
+pub fn compile(sources: &[Source], variables: &Variables, principal: &Principal) -> Result<Compiled, Diagnostics> {
+    stack::deep(|| compile::compile(sources, variables, principal))
+}
 
 /// The Cedar schema that policies are validated against.
 pub const SCHEMA: &str = include_str!("../../policies/leash.cedarschema");

@@ -13,7 +13,12 @@ use crate::diagnostic::Diagnostic;
 use crate::form::form;
 use crate::request::{Effect, PolicyRef};
 use crate::source::{Expanded, Source, Variables, expand};
+use crate::stack::deep;
 
+/// The most text of all sources together.
+pub const MAX_TEXT_BYTES: usize = 16 << 20;
+/// The most policies of all sources together.
+pub(crate) const MAX_POLICIES: usize = 100_000;
 /// Text is cut into parts of about this size, which are parsed in parallel.
 const PART_BYTES: usize = 64 << 10;
 /// More threads than this gain nothing.
@@ -93,6 +98,26 @@ impl Sources {
         }
     }
 
+    /// That there are more policies than are compiled, at the first one beyond the limit. Nothing is parsed yet: each ends in a `;`.
+    fn too_many(&self) -> Option<Diagnostic> {
+        let all: usize = self.0.iter().map(|source| source.statement_ends.len()).sum();
+        let mut room = MAX_POLICIES;
+        for (number, source) in self.0.iter().enumerate() {
+            if source.statement_ends.len() > room {
+                let start = room.checked_sub(1).and_then(|last| source.statement_ends.get(last)).copied().unwrap_or(0);
+                let end = source.statement_ends.get(room).copied().unwrap_or(start);
+                let blank = source.text.get(start..end).map_or(0, |text| text.len() - text.trim_start().len());
+                let message = format!("there are {all} policies; {MAX_POLICIES} is the limit");
+                let help =
+                    "join policies that differ in one constant: `resource in [Dir::\"…\", …]`, `[…].contains(resource.path)`";
+                let place = Place { source: number, base: 0 };
+                return Some(self.complain_span(place, Some((start + blank, end)), message, "the first one too many").help(help));
+            }
+            room -= source.statement_ends.len();
+        }
+        None
+    }
+
     /// The source's name and the line of a location.
     fn line(&self, place: Place, loc: Option<&Loc>) -> (&str, usize) {
         let Some(source) = self.0.get(place.source) else { return ("", 0) };
@@ -110,6 +135,10 @@ struct Part {
 
 /// Parses and validates all sources.
 pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<Diagnostic>) -> Parsed {
+    if let Some(fault) = too_much_text(sources) {
+        faults.push(fault);
+        return Parsed { sources: Sources(Vec::new()), policies: Vec::new(), warnings: Vec::new() };
+    }
     let sources = Sources(sources.iter().map(|source| expand(source, variables, faults)).collect());
     let validator = match validator() {
         Ok(validator) => validator,
@@ -118,6 +147,7 @@ pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<
             return Parsed { sources, policies: Vec::new(), warnings: Vec::new() };
         }
     };
+    faults.extend(sources.too_many());
     if !faults.is_empty() {
         return Parsed { sources, policies: Vec::new(), warnings: Vec::new() };
     }
@@ -139,13 +169,30 @@ pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<
     Parsed { sources, policies, warnings }
 }
 
+/// That there is more text than is read, at the place where the limit is passed.
+fn too_much_text(sources: &[Source]) -> Option<Diagnostic> {
+    let all: usize = sources.iter().map(|source| source.text.len()).sum();
+    let mut room = MAX_TEXT_BYTES;
+    for source in sources {
+        if source.text.len() > room {
+            let message = format!("the policies are {all} bytes of text; {MAX_TEXT_BYTES} is the limit");
+            let at = source.text.floor_char_boundary(room);
+            let length = source.text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+            let complaint = Diagnostic::new(&source.name, &source.text.as_str().into(), message);
+            return Some(complaint.at(at, length, "the limit is passed here").help("use fewer or shorter policies"));
+        }
+        room -= source.text.len();
+    }
+    None
+}
+
 /// Maps `items` on as many threads as there are processors, in order.
 pub(crate) fn parallel<T: Sync, R: Send>(items: &[T], map: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
     let chunk = items.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
         let workers: Vec<_> =
-            items.chunks(chunk).map(|items| scope.spawn(|| items.iter().map(&map).collect::<Vec<R>>())).collect();
+            items.chunks(chunk).map(|items| scope.spawn(|| deep(|| items.iter().map(&map).collect::<Vec<R>>()))).collect();
         workers
             .into_iter()
             .flat_map(|worker| match worker.join() {
@@ -178,7 +225,7 @@ fn parse_part(sources: &Sources, place: Place, end: usize, validator: &Validator
     let set = match parse_policyset(text) {
         Ok(set) => set,
         Err(errors) => {
-            part.faults = errors.iter().map(|error| convert(sources, place, error)).collect();
+            part.faults = errors.iter().map(|error| convert(sources, place, error, None)).collect();
             return part;
         }
     };
@@ -209,11 +256,12 @@ fn validate(sources: &Sources, place: Place, text: &str, set: &ast::PolicySet, v
         return;
     }
     let result = validator.validate(set, ValidationMode::Strict);
-    part.faults.extend(result.validation_errors().map(|error| convert(sources, place, error)));
+    let faults = result.validation_errors().map(|error| convert(sources, place, error, Some(set)));
+    part.faults.extend(one_each(faults));
     let impossible = result.validation_warnings().filter(|warning| is_impossible(warning));
     part.warnings.extend(impossible.map(|warning| {
         let help = "no request of any action makes its conditions true; the scope and the conditions contradict each other";
-        convert(sources, place, warning).help(help).warning()
+        convert(sources, place, warning, Some(set)).help(help).warning()
     }));
 }
 
@@ -225,17 +273,25 @@ fn is_impossible(warning: &ValidationWarning) -> bool {
     matches!(warning, ValidationWarning::ImpossiblePolicy(_))
 }
 
-/// Cedar's complaint as ours.
-fn convert(sources: &Sources, place: Place, error: &dyn miette::Diagnostic) -> Diagnostic {
+/// One complaint a place: Cedar's validator repeats one for each kind of request, and for each type that a resource can have.
+fn one_each(faults: impl Iterator<Item = Diagnostic>) -> Vec<Diagnostic> {
+    let mut places = BTreeSet::new();
+    faults.filter(|fault| fault.span().is_none_or(|span| places.insert((span.offset(), span.len())))).collect()
+}
+
+/// Cedar's complaint as ours. Where it has no place of its own, its place is the policy of `set` that it is about.
+fn convert(sources: &Sources, place: Place, error: &dyn miette::Diagnostic, set: Option<&ast::PolicySet>) -> Diagnostic {
     // Cedar names policies by numbers that mean nothing to the user; the place says which one it is.
-    let nameless = |text: String| match text.strip_prefix("for policy `").and_then(|rest| rest.split_once("`, ")) {
-        Some((_, rest)) => rest.to_owned(),
-        None => text,
-    };
-    let message = nameless(error.to_string());
+    let named =
+        |text: &str| text.strip_prefix("for policy `")?.split_once("`, ").map(|(id, rest)| (id.to_owned(), rest.to_owned()));
+    let nameless = |text: String| named(&text).map_or(text, |(_, rest)| rest);
+    let whole = error.to_string();
+    let policy = named(&whole).zip(set).and_then(|((id, _), set)| set.get(&ast::PolicyID::from_string(id)));
+    let message = nameless(whole);
     let mut labels = error.labels().into_iter().flatten();
     let first = labels.next();
     let span = first.as_ref().map(|label| (label.offset(), label.offset() + label.len()));
+    let span = span.or_else(|| policy.and_then(ast::Policy::loc).map(|loc| (loc.start(), loc.end())));
     let text = first.as_ref().and_then(|label| label.label()).unwrap_or("here");
     let mut diagnostic = sources.complain_span(place, span, message, text);
     if let Some(help) = error.help() {
@@ -269,15 +325,33 @@ fn name(sources: &Sources, place: Place, ast: ast::Policy, number: usize) -> Pol
 /// No two policies may have the same name: a denial names its policy.
 fn unique(sources: &Sources, policies: &[Policy], faults: &mut Vec<Diagnostic>) {
     let mut seen: BTreeMap<&str, &Policy> = BTreeMap::new();
+    let mut files: BTreeSet<(&str, &str)> = BTreeSet::new();
     for policy in policies {
         let id = policy.reference.id.as_str();
         let Some(first) = seen.insert(id, policy) else { continue };
-        let at = &first.reference;
-        let message = format!(
-            "two policies have the id `{id}`: {}:{} and {}:{}",
-            at.source, at.line, policy.reference.source, policy.reference.line
-        );
-        let help = format!("change the `@id` of one of them; the first one is at {}:{}", at.source, at.line);
+        let (at, second) = (&first.reference, &policy.reference);
+        let given = |policy: &Policy| annotation(&policy.ast, "id").is_some_and(|id| !id.is_empty());
+        let (message, help) = match (given(first), given(policy)) {
+            // Two files of one name collide in each of their policies; that is one fault.
+            (false, false) if !files.insert((&at.source, &second.source)) => continue,
+            (false, false) => (
+                format!(
+                    "two policies without an `@id` are both named `{id}` after their files: {}:{} and {}:{}",
+                    at.source, at.line, second.source, second.line
+                ),
+                "give each policy of these files an `@id(\"…\")`, or give the files different names".to_owned(),
+            ),
+            (_, of_second) => (
+                format!("two policies have the id `{id}`: {}:{} and {}:{}", at.source, at.line, second.source, second.line),
+                match of_second {
+                    true => format!("change the `@id` of one of them; the first one is at {}:{}", at.source, at.line),
+                    false => format!(
+                        "a policy without an `@id` is named after its file; change the `@id` at {}:{}",
+                        at.source, at.line
+                    ),
+                },
+            ),
+        };
         faults.push(sources.complain(policy.place, policy.ast.loc(), message, "the second policy").help(help));
     }
 }

@@ -1,12 +1,14 @@
 //! Policy text and the `${NAME}` variables in it.
 //!
 //! Variables are expanded on the level of tokens: only inside string literals, and the value enters escaped. A directory name
-//! can therefore add neither a policy nor a wildcard, whatever bytes it holds.
+//! can therefore add neither a policy nor a wildcard, whatever bytes it holds. Annotations are words for people: what looks like a
+//! variable and is none stays there as it is.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::depth::{Depth, Excess, MAX_NESTING, MAX_OPERATORS};
 use crate::diagnostic::Diagnostic;
 
 /// One policy file.
@@ -85,6 +87,15 @@ pub(crate) fn expand(source: &Source, variables: &Variables, faults: &mut Vec<Di
     scanner.out
 }
 
+/// What a string literal is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Text {
+    Value,
+    Pattern,
+    /// The value of an annotation.
+    Words,
+}
+
 struct Scanner<'a> {
     source: &'a Source,
     variables: &'a Variables,
@@ -107,10 +118,22 @@ impl Scanner<'_> {
         let mut at = 0;
         // The last word before the current token tells patterns (`like "…"`) from other strings.
         let mut word = String::new();
+        let mut depth = Depth::default();
+        // Words after an `@`; and whether an annotation's value is next, after `@word(`.
+        let (mut after_at, mut annotation) = (None, false);
         while let Some(c) = self.rest(at).chars().next() {
             match c {
                 '"' => {
-                    at = self.string(at, word == "like");
+                    depth.word(&word, at);
+                    at = self.string(
+                        at,
+                        match word.as_str() {
+                            "like" => Text::Pattern,
+                            "" if annotation => Text::Words,
+                            _ => Text::Value,
+                        },
+                    );
+                    (after_at, annotation) = (None, false);
                     word.clear();
                     continue;
                 }
@@ -130,14 +153,39 @@ impl Scanner<'_> {
             }
             if c.is_alphanumeric() || c == '_' {
                 word.push(c);
-            } else if !c.is_whitespace() || word != "like" {
-                word.clear();
+            } else {
+                depth.word(&word, at);
+                if !word.is_empty() {
+                    (after_at, annotation) = (after_at.map(|words: usize| words + 1), false);
+                }
+                if !c.is_whitespace() {
+                    depth.symbol(c, at);
+                    annotation = c == '(' && after_at == Some(1);
+                    after_at = (c == '@').then_some(0);
+                }
+                // Told once: the space between `like` and its pattern may be long.
+                if !c.is_whitespace() || word != "like" {
+                    word.clear();
+                }
             }
             self.copy(at, c.len_utf8());
             at += c.len_utf8();
             if c == ';' {
                 self.out.statement_ends.push(self.out.text.len());
             }
+        }
+        self.limits(&depth);
+    }
+
+    /// Refuses what would be too deep to recurse into.
+    fn limits(&mut self, depth: &Depth) {
+        if let Some(Excess { at, most }) = depth.nesting {
+            let message = format!("brackets and `if`s are nested {most} deep here; {MAX_NESTING} is the limit");
+            self.fault(at, 1, message, "leave out brackets that change nothing, or split the policy");
+        }
+        if let Some(Excess { at, most }) = depth.operators {
+            let message = format!("one expression is {most} operators deep here; {MAX_OPERATORS} is the limit");
+            self.fault(at, 1, message, "put alternatives into a set (`[…].contains()`, `in […]`), or split the policy");
         }
     }
 
@@ -146,7 +194,7 @@ impl Scanner<'_> {
     }
 
     /// Copies the string literal at `at` and returns the offset after it.
-    fn string(&mut self, start: usize, pattern: bool) -> usize {
+    fn string(&mut self, start: usize, text: Text) -> usize {
         let mut at = start + 1;
         self.out.text.push('"');
         while let Some(c) = self.rest(at).chars().next() {
@@ -160,7 +208,7 @@ impl Scanner<'_> {
                     self.copy(at, length);
                     at += length;
                 }
-                '$' if self.rest(at).starts_with("${") => at = self.variable(at, pattern),
+                '$' if self.rest(at).starts_with("${") => at = self.variable(at, text),
                 _ => {
                     self.copy(at, c.len_utf8());
                     at += c.len_utf8();
@@ -171,15 +219,23 @@ impl Scanner<'_> {
     }
 
     /// Expands the variable at `at` and returns the offset after it.
-    fn variable(&mut self, at: usize, pattern: bool) -> usize {
+    fn variable(&mut self, at: usize, text: Text) -> usize {
         let name: String = self.rest(at + 2).chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
         let length = 2 + name.len() + 1;
         if name.is_empty() || !self.rest(at + 2 + name.len()).starts_with('}') {
+            if text == Text::Words {
+                self.copy(at, 2);
+                return at + 2;
+            }
             let help = "write `${NAME}`; a literal dollar sign before a brace is written `\\u{24}{`";
             self.fault(at, 2 + name.len(), "unfinished variable in a string literal".to_owned(), help);
             return at + 2;
         }
         let Some(value) = self.variables.0.get(&name) else {
+            if text == Text::Words {
+                self.copy(at, length);
+                return at + length;
+            }
             let known: Vec<String> = self.variables.0.keys().map(|name| format!("`${{{name}}}`")).collect();
             let help = match known.is_empty() {
                 true => "no variables are defined here".to_owned(),
@@ -191,7 +247,7 @@ impl Scanner<'_> {
         // The root directory as `${HOME}` in `${HOME}/.ssh` means `/.ssh`.
         let value = if self.rest(at + length).starts_with('/') { value.strip_suffix('/').unwrap_or(value) } else { value };
         let place = self.out.text.len();
-        escape(value, pattern, &mut self.out.text);
+        escape(value, text == Text::Pattern, &mut self.out.text);
         self.out.replaced.push([place, self.out.text.len() - place, at, length]);
         at + length
     }
@@ -243,6 +299,7 @@ mod tests {
             (r#"Dir::"${ROOT}/etc" Dir::"${ROOT}""#, r#"Dir::"/etc" Dir::"/""#),
             (r#""\u{24}{HOME} \"${HOME}""#, r#""\u{24}{HOME} \"/home/a""#),
             ("// ${HOME} \" \n\"a\"", "// ${HOME} \" \n\"a\""),
+            (r#"@reason("no ${NOPE}, ${ in ${HOME}") @x("${Y}")"#, r#"@reason("no ${NOPE}, ${ in /home/a") @x("${Y}")"#),
         ] {
             assert_eq!(expanded(text).as_deref(), Ok(wanted), "{text}");
         }
@@ -250,7 +307,17 @@ mod tests {
 
     #[test]
     fn wrong_variables_are_refused() {
-        for text in ["${HOME}", "x == ${HOME}", r#""${NOPE}""#, r#""${HOME""#, r#""${}""#, r#""${A B}""#] {
+        for text in [
+            "${HOME}",
+            "x == ${HOME}",
+            r#""${NOPE}""#,
+            r#""${HOME""#,
+            r#""${}""#,
+            r#""${A B}""#,
+            r#"@a permit(principal == Agent::"${NOPE}")"#,
+            r#"@a("b") permit("${NOPE}")"#,
+            r#"@a(b "${NOPE}")"#,
+        ] {
             assert!(expanded(text).is_err(), "{text}");
         }
     }

@@ -78,3 +78,28 @@ fn tables_answer_as_cedar_does() {
     assert!(finds.is_empty(), "{} sets differ:\n{}", finds.len(), finds.join("\n\n"));
     assert!(compared.load(Ordering::Relaxed) >= wanted);
 }
+
+/// No answer depends on the data of an entity that a policy names, whatever stands around it.
+#[test]
+fn policies_that_ask_a_named_resource_are_refused_at_their_place() {
+    let first = number("LEASH_SEED").unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64);
+    println!("LEASH_SEED={first}");
+    for seed in (0..300).map(|number| first.wrapping_add(number)) {
+        let mut random = Random::new(seed);
+        let before = generate::policies(&mut random);
+        let condition = generate::asking_literal(&mut random);
+        let effect = random.pick(&["permit", "forbid"]);
+        let text = format!("{before}@id(\"asks\") {effect}(principal, action, resource) when {{ {condition} }};");
+        let sources = [Source { name: "random.cedar".into(), text: text.clone() }];
+        let Err(faults) = compile(&sources, &Variables::default(), &generate::principal(&mut random)) else {
+            panic!("seed {seed}: accepted {condition}\n{text}");
+        };
+        for fault in faults.iter() {
+            let at = fault.span().map_or(0, |span| span.offset());
+            assert!(
+                at >= before.len() && fault.message().contains("only in requests that are about it"),
+                "seed {seed}: {fault}\n{text}"
+            );
+        }
+    }
+}

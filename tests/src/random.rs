@@ -167,7 +167,7 @@ unless { resource in Dir::"/w/u" };
 
     fn condition(&self, random: &mut Random, depth: usize, atom: fn(&Self, &mut Random) -> String) -> String {
         if depth == 0 {
-            return atom(self, random);
+            return if random.below(12) == 0 { self.name_atom(random) } else { atom(self, random) };
         }
         match random.below(6) {
             0 => format!("({} && {})", self.condition(random, depth - 1, atom), self.condition(random, depth - 1, atom)),
@@ -180,6 +180,20 @@ unless { resource in Dir::"/w/u" };
                 self.condition(random, depth - 1, atom)
             ),
             _ => atom(self, random),
+        }
+    }
+
+    /// Resources as mere names; none is what a request is about.
+    fn name_atom(&self, random: &mut Random) -> String {
+        let types = ["File", "Dir", "UnixSocket", "Socket", "Endpoint"];
+        let name = |random: &mut Random, of: &str| format!("{of}::{}", quoted(random.pick(&self.files)));
+        let of = *random.pick(&types);
+        let (one, other) = (name(random, of), name(random, of));
+        match random.below(4) {
+            0 => format!("{one} == {other}"),
+            1 => format!("{one} is {}", random.pick(&types)),
+            2 => format!("[{one}, {other}].contains({other})"),
+            _ => format!("(if principal.is_ai then {one} else {other}) != {{ a: {other} }}.a"),
         }
     }
 

@@ -36,9 +36,37 @@ fn a_hangup_signal_reloads_and_a_broken_policy_is_refused() {
     eventually("the second refusal is logged", || reloads() == 3);
     assert_eq!((session.ask("secret"), session.ask("open")), ("no\n".into(), "ok\n".into()));
 
+    // Neither depth nor size ends the session, nor does text that is no policy at all.
+    let nested = |levels: usize| {
+        format!("permit(principal, action, resource) when {{ {}true{} }};\n", "!(".repeat(levels), ")".repeat(levels))
+    };
+    let small = "permit(principal, action, resource in Dir::\"/srv\");\n";
+    let hostile = [
+        nested(600),
+        nested(100_000),
+        format!("{}{}", small.repeat(3_000), nested(5_000)),
+        format!("permit(principal, action, resource) when {{ true{} }};", " || false".repeat(100_000)),
+        format!("permit(principal, action, resource) when {{ {}true }};", "if true then true else ".repeat(50_000)),
+        small.repeat(110_000),
+        "// ".repeat(6 << 20),
+        "\0\u{202e}(((".to_owned(),
+    ];
+    for (number, text) in (4..).zip(hostile) {
+        // The first one is deep, and yet valid.
+        let text = if number == 4 { format!("{text}{}", ground.forbid_secret()) } else { text };
+        fs::write(ground.policy(), text).unwrap();
+        session.signal(Signal::SIGHUP);
+        eventually("the next reload is logged", || reloads() == number);
+        assert_eq!((session.ask("secret"), session.ask("open")), ("no\n".into(), "ok\n".into()), "{number}");
+    }
+
     let (status, stderr) = session.finish();
     assert_eq!(status, 0);
     assert!(stderr.contains("there is no policy in"), "{stderr}");
+    for limit in ["nested 100001 deep here; 1000 is the limit", "operators deep here; 10000 is the limit", "100000 is the limit"]
+    {
+        assert!(stderr.contains(limit), "{limit}: {stderr}");
+    }
     assert!(stderr.contains("the policy was not reloaded, the old one stays") && stderr.contains("p.cedar"), "{stderr}");
     let text = fs::read_to_string(ground.path("log.jsonl")).unwrap();
     let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -47,6 +75,9 @@ fn a_hangup_signal_reloads_and_a_broken_policy_is_refused() {
     assert_eq!((&reloads[1]["ok"], &reloads[1]["policies"]["generation"]), (&Value::from(false), &Value::from(2)));
     assert!(reloads[1]["error"].is_string());
     assert_eq!((&reloads[2]["ok"], &reloads[2]["policies"]["generation"]), (&Value::from(false), &Value::from(2)));
+    let deep = |reload: &&Value| (reload["ok"] == true, reload["policies"]["generation"].clone());
+    assert_eq!(deep(&reloads[3]), (true, Value::from(3)));
+    assert!(reloads.iter().skip(4).all(|reload| deep(reload) == (false, Value::from(3))), "{reloads:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use leash_policy::{Compiled, Principal, Source, Variables, compile};
@@ -183,6 +184,18 @@ pub(super) fn principal(request: &RunRequest, user: &crate::sandbox::plan::Ident
     Ok(principal)
 }
 
+/// The text of a file, which may be no longer than what is compiled.
+fn read_text(file: &Path) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    let limit = leash_policy::MAX_TEXT_BYTES as u64;
+    fs::File::open(file)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let message = format!("it is larger than {limit} bytes, the limit for policies");
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, message));
+    }
+    String::from_utf8(bytes).map_err(|fault| std::io::Error::new(std::io::ErrorKind::InvalidData, fault.utf8_error()))
+}
+
 /// A file, or every `*.cedar` file of a directory, by name.
 pub fn read_all(path: &Path) -> Result<Vec<Source>, RunError> {
     let failed = |path: &Path| {
@@ -198,11 +211,15 @@ pub fn read_all(path: &Path) -> Result<Vec<Source>, RunError> {
             .map_err(failed(path))?;
         files.retain(|file| file.extension().is_some_and(|extension| extension == "cedar"));
         files.sort();
+        // A pipe or a device of that name would keep us waiting.
+        if let Some(file) = files.iter().find(|file| fs::metadata(file).is_ok_and(|metadata| !metadata.is_file())) {
+            return Err(failed(file)(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file")));
+        }
     }
     files
         .into_iter()
         .map(|file| {
-            let text = fs::read_to_string(&file).map_err(failed(&file))?;
+            let text = read_text(&file).map_err(failed(&file))?;
             Ok(Source { name: file.to_string_lossy().into_owned(), text })
         })
         .collect()

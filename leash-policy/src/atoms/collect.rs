@@ -4,25 +4,16 @@ use cedar_policy_core::ast::{BinaryOp, EntityUID, Expr, ExprKind, PatternElem, P
 
 use leash_common::kind::{Kind, ResourceType};
 
-use super::constant::{Constant, is_open, sees_action, values};
+use super::arithmetic::Linear;
+use super::attribute::{Attribute, attribute};
+use super::constant::{Constant, is_open, sees_action, values, varies};
+use super::literal::asked_of;
+use super::makeup::{Element, Makeup};
 use super::{Atom, Atoms, Piece, PortRange, Seen, TextLeaf, exactly, network, within};
 use crate::diagnostic::Diagnostic;
 use crate::parse::{Policy, Sources};
 use crate::request::check_path;
 use crate::world::World;
-
-/// What of a request an expression reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Attribute {
-    Path,
-    Name,
-    Exe,
-    Ip,
-    Port,
-    /// Of an endpoint (enumerated) or of a socket (text).
-    Protocol,
-    Family,
-}
 
 /// A fault in a condition; it has been reported.
 struct Refused;
@@ -35,10 +26,6 @@ struct Found {
 }
 
 impl Found {
-    fn exactly(atom: Atom) -> Self {
-        Self { atoms: vec![atom], exact: true }
-    }
-
     fn several(atoms: Vec<Atom>) -> Self {
         Self { atoms, exact: false }
     }
@@ -82,11 +69,30 @@ impl<'a> Walk<'a> {
             self.add(Atom::Text(leaves));
         }
         let policy = self.policy;
-        if let Some(conditions) = policy.ast.non_scope_constraints() {
+        if let Some(conditions) = policy.ast.non_scope_constraints()
+            && self.asks_only_the_request(conditions)
+        {
             self.seen.action = sees_action(conditions);
-            self.seen.protocol = conditions.subexpressions().any(|e| attribute(e) == Some(Attribute::Protocol));
+            // Whatever it is read from: the resource may stand behind an `if` or in a record.
+            let is_protocol = |e: &Expr| matches!(e.expr_kind(), ExprKind::GetAttr { attr, .. } if attr == "protocol");
+            self.seen.protocol = conditions.subexpressions().any(is_protocol);
             self.condition(conditions);
         }
+    }
+
+    /// Refuses each part that is decided by the data of an entity which requests have only where it is the resource.
+    fn asks_only_the_request(&mut self, conditions: &Expr) -> bool {
+        let before = self.faults.len();
+        for e in conditions.subexpressions() {
+            if let Some(entity) = asked_of(e) {
+                let message = format!(
+                    "`{entity}` has attributes and is in directories only in requests that are about it; in all others it has none"
+                );
+                let help = "ask the request's own resource instead: `resource in Dir::\"…\"`, `resource == File::\"…\"`, `resource.path`";
+                self.refuse(e, message, "asked of an entity that the policy names", help);
+            }
+        }
+        self.faults.len() == before
     }
 
     fn refuse(&mut self, e: &Expr, message: impl Into<String>, label: &str, help: impl Into<String>) -> Refused {
@@ -161,14 +167,6 @@ impl<'a> Walk<'a> {
                     "compare the resource with an entity (`resource in Dir::\"/etc\"`), or one of its attributes with a constant";
                 self.refuse(e, "the kernel's tables cannot carry this use of a whole entity or record", "used here", help);
             }
-            ExprKind::GetAttr { attr, .. } => {
-                let message = format!("attribute `{attr}` is not known to the kernel when it decides");
-                let help = "resources have path, name, ip, port, protocol and family; the context has exe";
-                self.refuse(e, message, "not decidable in the kernel", help);
-            }
-            // Which attributes there are depends on the resource's type alone.
-            ExprKind::HasAttr { expr, .. } | ExprKind::ExtHasAttr { expr, .. } | ExprKind::Is { expr, .. }
-                if matches!(expr.expr_kind(), ExprKind::Var(Var::Resource | Var::Context)) => {}
             ExprKind::If { test_expr, then_expr, else_expr } => {
                 for part in [test_expr, then_expr, else_expr] {
                     self.condition(part);
@@ -183,7 +181,8 @@ impl<'a> Walk<'a> {
                 self.condition(arg1);
                 self.condition(arg2);
             }
-            ExprKind::HasAttr { expr, .. }
+            ExprKind::GetAttr { expr, .. }
+            | ExprKind::HasAttr { expr, .. }
             | ExprKind::ExtHasAttr { expr, .. }
             | ExprKind::Is { expr, .. }
             | ExprKind::Like { expr, .. } => self.condition(expr),
@@ -204,33 +203,76 @@ impl<'a> Walk<'a> {
     /// The atoms that decide `e`, if it is one of the forms that the tables carry.
     fn atom(&mut self, e: &Expr) -> Result<Option<Found>, Refused> {
         match e.expr_kind() {
-            ExprKind::Like { expr, pattern } => Ok(attribute(expr).and_then(|attribute| {
+            ExprKind::Like { expr, pattern } => {
+                let Some(makeup) = Makeup::of(expr) else { return Ok(None) };
                 let pieces: Vec<Piece> = pattern.iter().flat_map(pieces).collect();
-                attribute.matching(pieces).map(|leaf| {
-                    let atom = attribute.atom(leaf.into_iter().collect());
-                    // Endpoints have a protocol too, which is enumerated and no text.
-                    if attribute == Attribute::Protocol { Found::several(vec![atom]) } else { Found::exactly(atom) }
-                })
-            })),
+                let mut atoms = Vec::new();
+                for element in &makeup.elements {
+                    let Element::Of(attribute) = element else { continue };
+                    let leaf = attribute.matching(pieces.clone());
+                    atoms.extend(leaf.map(|leaf| attribute.atom(leaf.into_iter().collect())));
+                }
+                self.tests(&makeup);
+                // Endpoints have a protocol too, which is enumerated and no text.
+                let plain = attribute(expr).is_some_and(|attribute| attribute != Attribute::Protocol);
+                Ok(Some(if plain { joined(atoms) } else { Found::several(atoms) }))
+            }
             ExprKind::BinaryApp { op, arg1, arg2 } => match op {
                 BinaryOp::Eq | BinaryOp::Contains | BinaryOp::ContainsAll | BinaryOp::ContainsAny => {
-                    self.equality(*op, arg1, arg2)
-                }
-                BinaryOp::In if is_resource(arg1) && !is_open(arg2) => {
-                    let entities = self.values(arg2)?;
-                    let mut atoms = Vec::new();
-                    for entity in &entities {
-                        atoms.push(Atom::Text(self.entity(e, entity, true)?));
+                    match self.equality(*op, e, arg1, arg2)? {
+                        None if *op == BinaryOp::Eq => self.comparison(*op, arg1, arg2),
+                        found => Ok(found),
                     }
-                    let exact = entities.iter().all(|entity| self.only_such(entity, true)) && !sees_action(arg2);
-                    Ok(Some(if exact { joined(atoms) } else { Found::several(atoms) }))
                 }
+                BinaryOp::In => self.membership(e, arg1, arg2),
                 BinaryOp::Less | BinaryOp::LessEq => self.comparison(*op, arg1, arg2),
                 _ => Ok(None),
             },
             ExprKind::ExtensionFunctionApp { fn_name, args } => self.ip_test(&fn_name.to_string(), args),
+            // Which attributes there are depends on the resource's type alone.
+            ExprKind::HasAttr { expr, .. }
+            | ExprKind::ExtHasAttr { expr, .. }
+            | ExprKind::Is { expr, .. }
+            | ExprKind::UnaryApp { op: UnaryOp::IsEmpty, arg: expr } => Ok(Makeup::of(expr).map(|makeup| {
+                self.tests(&makeup);
+                Found::several(Vec::new())
+            })),
+            // A truth value that is read from a record.
+            ExprKind::GetAttr { .. } => Ok(Makeup::of(e).filter(|makeup| makeup.elements.is_empty()).map(|makeup| {
+                self.tests(&makeup);
+                Found::several(Vec::new())
+            })),
             _ => Ok(None),
         }
+    }
+
+    /// Walks what decides of what a value is made.
+    fn tests(&mut self, makeup: &Makeup) {
+        for test in &makeup.tests {
+            self.condition(test);
+        }
+    }
+
+    /// `in`, of the resource.
+    fn membership(&mut self, e: &Expr, arg1: &Expr, arg2: &Expr) -> Result<Option<Found>, Refused> {
+        let (Some(left), Some(right)) = (Makeup::of(arg1), Makeup::of(arg2)) else { return Ok(None) };
+        if !left.only(Element::Resource) || !right.only(Element::Resource) {
+            return Ok(None);
+        }
+        let mut atoms = Vec::new();
+        let mut exact = is_resource(arg1) && !right.is_open();
+        for (elements, others, within_it) in [(&left.elements, &right, true), (&right.elements, &left, false)] {
+            if elements.is_empty() {
+                continue;
+            }
+            for entity in self.all_values(&others.closed)? {
+                exact &= self.only_such(&entity, true);
+                atoms.push(Atom::Text(self.entity(e, &entity, within_it)?));
+            }
+        }
+        self.tests(&left);
+        self.tests(&right);
+        Ok(Some(if exact && !varies(arg2) { joined(atoms) } else { Found::several(atoms) }))
     }
 
     /// Whether all resources of this policy are of types for which the text of `entity` says all: a file and a socket may have the
@@ -243,86 +285,138 @@ impl<'a> Walk<'a> {
     }
 
     fn values(&mut self, e: &Expr) -> Result<Vec<Constant>, Refused> {
-        values(self.world, e, self.seen.kinds).map_err(|fault| {
+        values(self.world, e, self.seen).map_err(|fault| {
             self.refuse(e, format!("this cannot be evaluated: {fault}"), "fails", "Cedar would skip this policy; correct it")
         })
     }
 
-    /// `==` and the set tests, where one side is closed and the other an attribute, the resource, or a set of such.
-    fn equality(&mut self, op: BinaryOp, arg1: &Expr, arg2: &Expr) -> Result<Option<Found>, Refused> {
-        let (open, closed) = match (is_open(arg1), is_open(arg2)) {
-            (true, false) => (arg1, arg2),
-            (false, true) => (arg2, arg1),
-            _ => return Ok(None),
-        };
-        let elements: Vec<&Expr> = match open.expr_kind() {
-            ExprKind::Set(elements) => elements.iter().filter(|element| is_open(element)).collect(),
-            _ => vec![open],
-        };
-        if !elements.iter().all(|element| is_resource(element) || attribute(element).is_some()) {
+    fn all_values(&mut self, closed: &[&Expr]) -> Result<Vec<Constant>, Refused> {
+        let mut all = Vec::new();
+        for e in closed {
+            all.extend(self.values(e)?);
+        }
+        Ok(all)
+    }
+
+    /// `==` and the set tests.
+    fn equality(&mut self, op: BinaryOp, e: &Expr, arg1: &Expr, arg2: &Expr) -> Result<Option<Found>, Refused> {
+        let (Some(left), Some(right)) = (Makeup::of(arg1), Makeup::of(arg2)) else { return Ok(None) };
+        // What is on both sides is equal to itself; no dimension knows whether two attributes are equal.
+        if left.elements.iter().any(|element| right.elements.iter().any(|other| element != other)) {
             return Ok(None);
         }
-        // All that such a test can depend on is which element equals which constant.
-        let constants = self.values(closed)?;
+        // All else that such a test can depend on is which element equals which constant.
         let mut atoms = Vec::new();
-        for element in elements {
-            for constant in &constants {
-                match attribute(element) {
-                    Some(attribute) => atoms.extend(attribute.equal(constant)),
-                    None => atoms.push(Atom::Text(self.entity(element, constant, false)?)),
+        let mut constants = Vec::new();
+        for (elements, others) in [(&left.elements, &right), (&right.elements, &left)] {
+            if elements.is_empty() {
+                continue;
+            }
+            let start = constants.len();
+            constants.extend(self.all_values(&others.closed)?);
+            for constant in constants.iter().skip(start) {
+                for element in elements {
+                    match element {
+                        Element::Of(attribute) => atoms.extend(attribute.equal(constant)),
+                        Element::Resource => atoms.push(Atom::Text(self.entity(e, constant, false)?)),
+                    }
                 }
             }
         }
+        self.tests(&left);
+        self.tests(&right);
         // `attribute == constant` and `[constant, …].contains(attribute)` are true exactly on the union.
+        let open = if left.is_open() { arg1 } else { arg2 };
+        let closed = if left.is_open() { arg2 } else { arg1 };
         let plain = match attribute(open) {
             Some(attribute) => attribute != Attribute::Protocol,
             None => is_resource(open) && constants.iter().all(|constant| self.only_such(constant, false)),
         };
         let any = op == BinaryOp::Contains || op == BinaryOp::Eq && constants.len() == 1;
-        Ok(Some(if plain && any && !sees_action(closed) { joined(atoms) } else { Found::several(atoms) }))
+        let exact = plain && any && !is_open(closed) && !varies(closed);
+        Ok(Some(if exact { joined(atoms) } else { Found::several(atoms) }))
     }
 
-    /// `<` and `<=` (Cedar writes `>` and `>=` as their negations) with a port.
+    /// `<`, `<=` (Cedar writes `>` and `>=` as their negations) and `==` of numbers.
     fn comparison(&mut self, op: BinaryOp, arg1: &Expr, arg2: &Expr) -> Result<Option<Found>, Refused> {
-        let (port_first, closed) = match (attribute(arg1), attribute(arg2)) {
-            (Some(Attribute::Port), None) if !is_open(arg2) => (true, arg2),
-            (None, Some(Attribute::Port)) if !is_open(arg1) => (false, arg1),
-            _ => return Ok(None),
-        };
-        let mut atoms = Vec::new();
-        for constant in self.values(closed)? {
-            let Constant::Long(number) = constant else { continue };
-            let strict = i64::from(op == BinaryOp::Less);
-            let (low, high) = match port_first {
-                true => (0, number.checked_sub(strict).unwrap_or(-1)),
-                false => (number.checked_add(strict).unwrap_or(65536), i64::from(u16::MAX)),
-            };
-            let range = (low <= 65535 && high >= 0).then(|| PortRange { low: low.max(0) as u16, high: high.min(65535) as u16 });
-            atoms.push(Atom::Port(range.into_iter().collect()));
+        if let (Some(left), Some(right)) = (Makeup::of(arg1), Makeup::of(arg2)) {
+            let port = Element::Of(Attribute::Port);
+            if !left.only(port) || !right.only(port) {
+                return Ok(None);
+            }
+            let mut atoms = Vec::new();
+            for (elements, others, port_first) in [(&left.elements, &right, true), (&right.elements, &left, false)] {
+                for constant in if elements.is_empty() { Vec::new() } else { self.all_values(&others.closed)? } {
+                    let Constant::Long(number) = constant else { continue };
+                    let strict = i64::from(op == BinaryOp::Less);
+                    let (low, high) = match port_first {
+                        true => (0, number.checked_sub(strict).unwrap_or(-1)),
+                        false => (number.checked_add(strict).unwrap_or(65536), i64::from(u16::MAX)),
+                    };
+                    let range =
+                        (low <= 65535 && high >= 0).then(|| PortRange { low: low.max(0) as u16, high: high.min(65535) as u16 });
+                    atoms.push(Atom::Port(range.into_iter().collect()));
+                }
+            }
+            self.tests(&left);
+            self.tests(&right);
+            let is_port = |e: &Expr| attribute(e) == Some(Attribute::Port);
+            let plain = is_port(arg1) && !is_open(arg2) && !varies(arg2) || is_port(arg2) && !is_open(arg1) && !varies(arg1);
+            return Ok(Some(if plain { joined(atoms) } else { Found::several(atoms) }));
         }
-        Ok(Some(if sees_action(closed) { Found::several(atoms) } else { joined(atoms) }))
+        self.sum(arg1, arg2)
+    }
+
+    /// A comparison of sums with a port in them: both ends of equality and of what can be represented are bounds of ranges.
+    fn sum(&mut self, arg1: &Expr, arg2: &Expr) -> Result<Option<Found>, Refused> {
+        let mut sums = Vec::new();
+        let (world, seen) = (self.world, &*self.seen);
+        let mut constant = |e: &Expr| match is_open(e) || varies(e) {
+            true => None,
+            false => match values(world, e, seen).ok()?.as_slice() {
+                [Constant::Long(number)] => Some(*number),
+                _ => None,
+            },
+        };
+        let left = Linear::of(arg1, &mut constant, &mut sums);
+        let right = Linear::of(arg2, &mut constant, &mut sums);
+        let Some(difference) = left.zip(right).and_then(|(left, right)| left.minus(right)) else { return Ok(None) };
+        let (least, most) = (i128::from(i64::MIN), i128::from(i64::MAX));
+        let representable = sums.iter().filter(|sum| sum.varies()).flat_map(|sum| [sum.below(least), sum.below(most + 1)]);
+        Ok(Some(Found::several(representable.chain([difference.below(0), difference.below(1)]).collect())))
     }
 
     /// `isInRange` and the other tests of addresses.
     fn ip_test(&mut self, function: &str, args: &[Expr]) -> Result<Option<Found>, Refused> {
-        let is_ip = |e: &Expr| attribute(e) == Some(Attribute::Ip);
-        let networks: &[(&str, u8)] = match (function, args) {
-            // The two families have tables of their own.
-            ("isIpv4" | "isIpv6", [e]) if is_ip(e) => return Ok(Some(Found::several(Vec::new()))),
-            ("isLoopback", [e]) if is_ip(e) => &[("127.0.0.0", 8), ("::1", 128)],
-            ("isMulticast", [e]) if is_ip(e) => &[("224.0.0.0", 4), ("ff00::", 8)],
-            ("isInRange", [e, range]) if is_ip(e) && !is_open(range) => {
-                let ranges = ip_ranges(&self.values(range)?);
-                return Ok(Some(if sees_action(range) { Found::several(ranges) } else { joined(ranges) }));
-            }
-            // A range is in an address only if it is that address.
-            ("isInRange", [range, e]) if is_ip(e) && !is_open(range) => {
-                return Ok(Some(Found::several(ip_ranges(&self.values(range)?))));
-            }
+        let makeups: Option<Vec<Makeup>> = args.iter().map(Makeup::of).collect();
+        let Some(makeups) = makeups else { return Ok(None) };
+        if !makeups.iter().all(|makeup| makeup.only(Element::Of(Attribute::Ip))) {
+            return Ok(None);
+        }
+        let networks: &[(&str, u8)] = match function {
+            "isLoopback" => &[("127.0.0.0", 8), ("::1", 128)],
+            "isMulticast" => &[("224.0.0.0", 4), ("ff00::", 8)],
+            // The two families have tables of their own; `isInRange` asks for the ranges it is given.
+            "isIpv4" | "isIpv6" | "isInRange" => &[],
             _ => return Ok(None),
         };
+        let tested = args.first().and_then(attribute) == Some(Attribute::Ip);
         let ranges = networks.iter().filter_map(|(address, prefix)| network(address.parse().ok()?, *prefix)).collect();
-        Ok(Some(Found::exactly(Atom::Ip(ranges))))
+        let mut atoms = vec![Atom::Ip(ranges)];
+        let mut exact = tested && !networks.is_empty();
+        if let [left, right] = makeups.as_slice() {
+            atoms = Vec::new();
+            exact = tested && !right.is_open() && !args.iter().skip(1).any(varies);
+            for (elements, others) in [(&left.elements, right), (&right.elements, left)] {
+                if !elements.is_empty() {
+                    atoms.extend(ip_ranges(&self.all_values(&others.closed)?));
+                }
+            }
+        }
+        for makeup in &makeups {
+            self.tests(makeup);
+        }
+        Ok(Some(if exact { joined(atoms) } else { Found::several(atoms) }))
     }
 
     /// The texts that a comparison of the resource with an entity selects.
@@ -372,86 +466,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-impl Attribute {
-    /// What it is called, and what can be done with it.
-    fn advice(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Path => (
-                "`resource.path`",
-                "compare it with constants by `==`, `like` or `[…].contains()`, or use `resource in Dir::\"…\"`",
-            ),
-            Self::Name => ("`resource.name`", "compare it with constants by `==`, `like` or `[…].contains()`"),
-            Self::Exe => ("`context.exe`", "compare it with constants by `==`, `like` or `[…].contains()`"),
-            Self::Ip => (
-                "`resource.ip`",
-                "compare it with constants: `==`, `isInRange(ip(\"…\"))`, `isLoopback()`, `isMulticast()`, `isIpv4()`, `isIpv6()`",
-            ),
-            Self::Port => (
-                "`resource.port`",
-                "compare it with constants by `==`, `<`, `<=`, `>`, `>=` or `[…].contains()`, without arithmetic",
-            ),
-            Self::Protocol => ("`resource.protocol`", "compare it with constants by `==`, `like` or `[…].contains()`"),
-            Self::Family => ("`resource.family`", "compare it with constants by `==`, `like` or `[…].contains()`"),
-        }
-    }
-
-    /// The atom of this attribute's dimension.
-    fn atom(self, leaves: Vec<TextLeaf>) -> Atom {
-        if self == Self::Exe { Atom::Exe(leaves) } else { Atom::Text(leaves) }
-    }
-
-    /// The texts whose attribute matches the pattern: `None` if this is no text, `Some(None)` if there can't be any.
-    fn matching(self, pieces: Vec<Piece>) -> Option<Option<TextLeaf>> {
-        let without_slash = |pieces: &[Piece]| !pieces.contains(&Piece::Byte(b'/'));
-        let in_part = |pieces: Vec<Piece>| pieces.into_iter().map(|piece| if piece == Piece::Any { Piece::Part } else { piece });
-        match self {
-            Self::Path | Self::Exe => Some(Some(TextLeaf { name: false, pieces })),
-            Self::Name => Some(without_slash(&pieces).then(|| TextLeaf { name: true, pieces: in_part(pieces).collect() })),
-            // Sockets are named `family/protocol`.
-            Self::Family => Some(without_slash(&pieces).then(|| {
-                let after = [Piece::Byte(b'/'), Piece::Any];
-                TextLeaf { name: false, pieces: in_part(pieces).chain(after).collect() }
-            })),
-            Self::Protocol => {
-                Some(Some(TextLeaf { name: false, pieces: [Piece::Part, Piece::Byte(b'/')].into_iter().chain(pieces).collect() }))
-            }
-            Self::Ip | Self::Port => None,
-        }
-    }
-
-    /// The values that are equal to a constant.
-    fn equal(self, constant: &Constant) -> Option<Atom> {
-        match (self, constant) {
-            (Self::Ip, Constant::Ip(range, single)) => Some(Atom::Ip(if *single { vec![*range] } else { Vec::new() })),
-            (Self::Port, Constant::Long(number)) => {
-                Some(Atom::Port(u16::try_from(*number).map(|port| PortRange { low: port, high: port }).into_iter().collect()))
-            }
-            (_, Constant::Text(text)) => {
-                let leaf = self.matching(text.bytes().map(Piece::Byte).collect())?;
-                Some(self.atom(leaf.into_iter().collect()))
-            }
-            _ => None,
-        }
-    }
-}
-
 fn is_resource(e: &Expr) -> bool {
     matches!(e.expr_kind(), ExprKind::Var(Var::Resource))
-}
-
-/// The attribute that `e` is.
-fn attribute(e: &Expr) -> Option<Attribute> {
-    let ExprKind::GetAttr { expr, attr } = e.expr_kind() else { return None };
-    match (expr.expr_kind(), attr.as_str()) {
-        (ExprKind::Var(Var::Resource), "path") => Some(Attribute::Path),
-        (ExprKind::Var(Var::Resource), "name") => Some(Attribute::Name),
-        (ExprKind::Var(Var::Resource), "ip") => Some(Attribute::Ip),
-        (ExprKind::Var(Var::Resource), "port") => Some(Attribute::Port),
-        (ExprKind::Var(Var::Resource), "protocol") => Some(Attribute::Protocol),
-        (ExprKind::Var(Var::Resource), "family") => Some(Attribute::Family),
-        (ExprKind::Var(Var::Context), "exe") => Some(Attribute::Exe),
-        _ => None,
-    }
 }
 
 /// A character of a pattern in bytes. Cedar matches characters, which for whole characters comes to the same.

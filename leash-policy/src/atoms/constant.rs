@@ -1,12 +1,13 @@
 //! Parts of a condition that don't depend on the request's resource or context, evaluated by Cedar.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use cedar_policy_core::ast::{Expr, ExprKind, Literal, Value, ValueKind, Var};
-use leash_common::kind::Kind;
+use cedar_policy_core::ast::{EntityUIDEntry, Expr, ExprKind, Literal, Value, ValueKind, Var};
+use leash_common::kind::{Kind, ResourceType};
 
-use super::{IpRange, network};
-use crate::world::{World, context};
+use super::{IpRange, Seen, network};
+use crate::request::Resource;
+use crate::world::{World, context, resource_entity, uid};
 
 /// What a condition compares with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +21,22 @@ pub(crate) enum Constant {
     Other,
 }
 
-/// Whether `e` depends on the resource or the context.
+/// Whether `e` depends on the resource or the context by more than the resource's type.
 pub(crate) fn is_open(e: &Expr) -> bool {
-    e.subexpressions().any(|e| matches!(e.expr_kind(), ExprKind::Var(Var::Resource | Var::Context)))
+    let mut open = 0_usize;
+    let mut of_types = 0;
+    for e in e.subexpressions() {
+        match e.expr_kind() {
+            ExprKind::Var(Var::Resource | Var::Context) => open += 1,
+            ExprKind::HasAttr { expr, .. } | ExprKind::ExtHasAttr { expr, .. } | ExprKind::Is { expr, .. }
+                if matches!(expr.expr_kind(), ExprKind::Var(Var::Resource | Var::Context)) =>
+            {
+                of_types += 1;
+            }
+            _ => {}
+        }
+    }
+    open > of_types
 }
 
 /// Whether `e` depends on the action.
@@ -30,21 +44,45 @@ pub(crate) fn sees_action(e: &Expr) -> bool {
     e.subexpressions().any(|e| matches!(e.expr_kind(), ExprKind::Var(Var::Action)))
 }
 
-/// All values that the closed expression `e` has, over the kinds in question; sets are replaced by their elements.
-pub(crate) fn values(world: &World, e: &Expr, kinds: u32) -> Result<Vec<Constant>, String> {
+/// Whether the closed expression `e` can have more values than one in a session.
+pub(crate) fn varies(e: &Expr) -> bool {
+    e.subexpressions().any(|e| matches!(e.expr_kind(), ExprKind::Var(Var::Action | Var::Resource | Var::Context)))
+}
+
+/// All values that the closed expression `e` has, over the requests that `seen` admits; sets and records are replaced by their elements.
+pub(crate) fn values(world: &World, e: &Expr, seen: &Seen) -> Result<Vec<Constant>, String> {
     let mut all = Vec::new();
-    let resource =
-        cedar_policy_core::ast::EntityUIDEntry::known(crate::world::uid("System", "").map_err(|fault| fault.to_string())?, None);
-    let context = context("");
-    let by_action = sees_action(e);
-    for kind in Kind::ALL.into_iter().filter(|kind| kinds & kind.bit() != 0) {
-        flatten(&world.evaluate(world.constant(), e, kind, &resource, &context)?, &mut all)?;
-        if !by_action {
+    let varies = varies(e);
+    let context = context("/");
+    for kind in Kind::ALL.into_iter().filter(|kind| seen.admits(*kind)) {
+        let value = if varies {
+            let entity = resource_entity(&sample(kind.resource_type())).map_err(|fault| fault.to_string())?;
+            let resource = EntityUIDEntry::known(entity.uid().clone(), None);
+            let entities = world.with_resources([entity]).map_err(|fault| fault.to_string())?;
+            world.evaluate(&entities, e, kind, &resource, &context)?
+        } else {
+            let resource = EntityUIDEntry::known(uid("System", "").map_err(|fault| fault.to_string())?, None);
+            world.evaluate(world.constant(), e, kind, &resource, &context)?
+        };
+        flatten(&value, &mut all)?;
+        if !varies {
             break;
         }
     }
     all.dedup();
     Ok(all)
+}
+
+/// Any resource of a type: closed expressions can tell no two of them apart.
+fn sample(resource_type: ResourceType) -> Resource {
+    let path = || "/".to_owned();
+    match resource_type {
+        ResourceType::File => Resource::File { path: path() },
+        ResourceType::Dir => Resource::Dir { path: path() },
+        ResourceType::UnixSocket => Resource::UnixSocket { path: path() },
+        ResourceType::Socket => Resource::Socket { name: "netlink/route".to_owned() },
+        ResourceType::Endpoint => Resource::Endpoint { ip: Ipv4Addr::UNSPECIFIED.into(), port: 0, protocol: "tcp".to_owned() },
+    }
 }
 
 fn flatten(value: &Value, all: &mut Vec<Constant>) -> Result<(), String> {
@@ -67,7 +105,13 @@ fn flatten(value: &Value, all: &mut Vec<Constant>) -> Result<(), String> {
             }
             _ => Constant::Other,
         },
-        ValueKind::Lit(Literal::Bool(_)) | ValueKind::Record(_) => Constant::Other,
+        ValueKind::Record(record) => {
+            for field in record.values() {
+                flatten(field, all)?;
+            }
+            return Ok(());
+        }
+        ValueKind::Lit(Literal::Bool(_)) => Constant::Other,
     });
     Ok(())
 }

@@ -4,8 +4,12 @@
 //! is satisfied is always evaluated by Cedar, on one witness of each combination; what must hold is that a policy can see a
 //! request only through its atoms.
 
+mod arithmetic;
+mod attribute;
 mod collect;
 mod constant;
+mod literal;
+mod makeup;
 mod scope;
 
 use std::net::IpAddr;

@@ -31,16 +31,32 @@ impl<'a> Scopes<'a> {
             }
         }
         if seen.kinds == 0 {
-            let names: Vec<String> = actions.iter_euids().map(EntityUID::to_string).collect();
-            let message = match names.is_empty() {
-                true => "this policy is about no action".to_owned(),
-                false => format!("{} cannot be mediated by this version", names.join(", ")),
-            };
+            let (message, help) = self.none_admitted(actions);
             let loc = actions.iter_euids().next().and_then(EntityUID::loc);
-            let help = "it is always denied inside a session; remove this policy";
             faults.push(sources.complain(policy.place, loc.or(policy.ast.loc()), message, "not mediated").help(help));
         }
         seen.types = types(policy);
+    }
+
+    /// What is wrong with a constraint that no mediated action satisfies, and what to do.
+    fn none_admitted(&mut self, actions: &ActionConstraint) -> (String, String) {
+        if let ActionConstraint::Eq(action) = actions
+            && self.admitted(&ActionConstraint::In(vec![action.clone()])).is_ok_and(|kinds| kinds != 0)
+        {
+            let message = format!("`{action}` is a group of actions, and no action is equal to a group");
+            return (message, format!("write `action in {action}`, which is true of every action in the group"));
+        }
+        let names: Vec<String> = actions.iter_euids().map(|action| format!("`{action}`")).collect();
+        match names.is_empty() {
+            true => (
+                "this policy is about no action".to_owned(),
+                "name actions in the brackets, or write `action` for all".to_owned(),
+            ),
+            false => (
+                format!("{} cannot be mediated by this version", names.join(", ")),
+                "whatever policies say, a session can do none of it, or only to itself; remove this policy".to_owned(),
+            ),
+        }
     }
 
     /// The kinds whose action satisfies the constraint, by Cedar.

@@ -210,9 +210,130 @@ fn principal_test(random: &mut Random) -> String {
         .to_owned()
 }
 
+/// An entity of a type that depends on the request, by name.
+pub(crate) fn literal(random: &mut Random, entity_type: &str) -> String {
+    let id = match entity_type {
+        "UnixSocket" => quote(&unix(random)),
+        "Socket" => format!("\"{}\"", random.pick(SOCKETS)),
+        "Endpoint" => {
+            let address = random.pick(&["10.0.0.1", "127.0.0.1", "[::1]"]);
+            format!("\"{}/{address}:{}\"", random.pick(PROTOCOLS), random.pick(PORTS))
+        }
+        "Host" => random.pick(&["\"example.com\"", "\"com\""]).to_owned(),
+        _ => quote(&path(random)),
+    };
+    format!("{entity_type}::{id}")
+}
+
+/// Types of entities that depend on the request, each with an attribute.
+pub(crate) const DEPENDENT: &[(&str, &str)] = &[
+    ("File", "path"),
+    ("File", "name"),
+    ("Dir", "path"),
+    ("UnixSocket", "path"),
+    ("Socket", "family"),
+    ("Endpoint", "port"),
+    ("Endpoint", "protocol"),
+    ("Process", "exe"),
+];
+
+/// Entities as mere names, which they may be.
+fn literal_test(random: &mut Random, resource: &str) -> String {
+    let (any, _) = DEPENDENT[random.below(DEPENDENT.len())];
+    let other = literal(random, any);
+    match random.below(if matches!(resource, "Endpoint" | "any") { 5 } else { 11 }) {
+        0 => format!("{other} == {}", literal(random, any)),
+        1 => format!("{other} != {other}"),
+        2 => format!("{other} is {}", random.pick(&["File", "Dir", "Socket"])),
+        3 => format!("[{other}, {}].contains({other})", literal(random, any)),
+        4 => format!("{{ a: {other} }} has a"),
+        5 => format!("{} == resource", literal(random, resource)),
+        6 => format!("[{}, {}].contains(resource)", literal(random, resource), literal(random, resource)),
+        7 => format!("[{}, {}].containsAny([resource])", literal(random, resource), literal(random, resource)),
+        8 => format!("{{ a: {} }}.a == resource", literal(random, resource)),
+        9 => format!("resource in [{}, {}]", literal(random, resource), literal(random, resource)),
+        _ => format!(
+            "(if {} then {} else {}) == resource",
+            principal_test(random),
+            literal(random, resource),
+            literal(random, resource)
+        ),
+    }
+}
+
+/// A condition that asks for the data of an entity which is there only in requests about it.
+pub(crate) fn asking_literal(random: &mut Random) -> String {
+    let (entity_type, attribute) = DEPENDENT[random.below(DEPENDENT.len())];
+    let one = literal(random, entity_type);
+    let one = match random.below(6) {
+        0 => format!("(if principal.is_ai then {one} else {})", literal(random, entity_type)),
+        1 => format!("{{ a: {one} }}.a"),
+        2 => format!("{{ a: {{ b: {one} }} }}[\"a\"].b"),
+        _ => one,
+    };
+    let asking = match random.below(7) {
+        0 => format!("{one} in Dir::{}", quote(&path(random))),
+        1 => format!("{one} in [{}, {}]", literal(random, entity_type), literal(random, entity_type)),
+        2 => format!("{one} has {attribute}"),
+        3 => format!("{one} is {entity_type} in Dir::{}", quote(&path(random))),
+        4 => format!("{one} has {attribute} && {one}.{attribute} == {one}.{attribute}"),
+        5 => format!("[{one} has {attribute}].contains(true)"),
+        _ => format!("(if {one} has {attribute} then 1 else 2) == 1"),
+    };
+    match random.below(5) {
+        0 => format!("!({asking})"),
+        1 => format!("principal.uid >= 0 && {asking}"),
+        2 => format!("(resource is File && resource.path like \"/a*\" && {asking})"),
+        3 => format!("(resource is File && resource.path == (if {asking} then \"/a\" else \"/b\"))"),
+        _ => asking,
+    }
+}
+
+/// Values that have attributes in them: chosen by a test, in records, in sets; and what is constant for each type of resource.
+fn composite_test(random: &mut Random, resource: &str) -> String {
+    let choice = principal_test(random);
+    match (resource, random.below(10)) {
+        (_, 0) => "resource == resource".to_owned(),
+        (_, 1) => format!("(if {choice} then resource else resource) == resource"),
+        (_, 2) => format!("context == {{ exe: {} }}", quote(random.pick(PROGRAMS))),
+        (_, 3) => format!("(if context has exe then context.exe else \"/x\") like {}", pattern(random, true)),
+        (_, 4) => format!("[{{ a: context.exe, b: 1 }}].contains({{ a: {}, b: 1 }})", quote(random.pick(PROGRAMS))),
+        ("Endpoint", 5) => format!(
+            "resource.port + {} == {}",
+            random.pick(&["0", "1", "-1", "65536"]),
+            random.pick(&["443", "80", "0", "65540"])
+        ),
+        ("Endpoint", 6) => format!("{} - resource.port * 2 < {}", random.pick(&["0", "500", "131070"]), random.pick(PORTS)),
+        ("Endpoint", 7) => format!("(if {choice} then resource.port else 80) <= {}", random.pick(PORTS)),
+        ("Endpoint", 8) => {
+            format!("(if {choice} then resource.ip else ip(\"10.0.0.1\")).isInRange(ip(\"{}\"))", random.pick(RANGES))
+        }
+        ("Endpoint", _) => format!("{{ r: resource }}.r.protocol == \"{}\"", random.pick(PROTOCOLS)),
+        ("File" | "Dir", 5) => {
+            let test = text_test(random, "resource.name", false);
+            format!("(if {test} then resource.path else resource.name) == {}", quote(&path(random)))
+        }
+        ("File" | "Dir", 6) => format!("resource.path == (if resource has port then \"/a\" else {})", quote(&path(random))),
+        ("File" | "Dir", 7) => format!("{{ a: {{ b: resource.path }} }}.a.b like {}", pattern(random, true)),
+        ("File" | "Dir", 8) => {
+            format!("[[resource.path], [{0}]] == [[{0}], [{1}]]", quote(&path(random)), quote(&path(random)))
+        }
+        ("File" | "Dir", _) => format!("(if {choice} then resource else resource) in Dir::{}", quote(&path(random))),
+        ("UnixSocket", _) => format!("(if {choice} then resource else resource).path == {}", quote(&unix(random))),
+        ("Socket", _) => format!("{{ r: resource }}.r.protocol == (if {choice} then \"route\" else \"raw\")"),
+        _ => format!("resource == (if {choice} then resource else resource)"),
+    }
+}
+
 fn test(random: &mut Random, resource: &str) -> String {
     if random.chance(10) {
         return principal_test(random);
+    }
+    if random.chance(6) {
+        return literal_test(random, resource);
+    }
+    if random.chance(8) {
+        return composite_test(random, resource);
     }
     match resource {
         "File" => file_test(random, false),
