@@ -43,6 +43,7 @@ pub(crate) struct Parts {
     pub(crate) principal: Principal,
     pub(crate) stats: Stats,
     pub(crate) slots: Vec<Option<u32>>,
+    pub(crate) joined: Vec<bool>,
     pub(crate) warnings: Vec<Diagnostic>,
 }
 
@@ -59,6 +60,8 @@ pub struct Compiled {
     stats: Stats,
     /// For each policy that another one may be named for, which these are: equal numbers.
     slots: Vec<Option<u32>>,
+    /// For each policy whether it is one of those that the tables don't tell apart, and so never name.
+    joined: Vec<bool>,
     warnings: Vec<Diagnostic>,
 }
 
@@ -92,6 +95,7 @@ impl Compiled {
             principal: parts.principal,
             stats: parts.stats,
             slots: parts.slots,
+            joined: parts.joined,
             warnings: parts.warnings,
         })
     }
@@ -111,23 +115,19 @@ impl Compiled {
         &self.warnings
     }
 
-    /// The determining policies by Cedar that the tables don't name, sorted. There are some only where policies of one form share
-    /// a place in the tables (a warning says so). `None` if the answers disagree: another verdict, a policy named that doesn't
-    /// determine it, or one not named for which no other one of its form is.
+    /// The determining policies by Cedar that the tables don't name, sorted. There are some only where policies share a place in the
+    /// tables (a warning says so). `None` if the answers disagree: another verdict, a policy named that doesn't determine it, one not
+    /// named that shares its place with no other, or none named at all where one can be.
     pub fn unnamed(&self, cedar: &Outcome, tables: &Outcome) -> Option<Vec<String>> {
-        let slot = |id: &String| {
-            let number = self.references.iter().position(|policy| &policy.id == id)?;
-            self.slots.get(number).copied().flatten()
-        };
         if cedar.verdict != tables.verdict || tables.policies.iter().any(|id| !cedar.policies.contains(id)) {
             return None;
         }
-        if cedar.policies == tables.policies {
-            return Some(Vec::new());
-        }
         let unnamed: Vec<String> = cedar.policies.iter().filter(|id| !tables.policies.contains(id)).cloned().collect();
-        let named: Vec<u32> = tables.policies.iter().filter_map(slot).collect();
-        unnamed.iter().all(|id| slot(id).is_some_and(|slot| named.contains(&slot))).then_some(unnamed)
+        let number = |id: &String| self.references.iter().position(|policy| &policy.id == id);
+        let joined = |id: &String| number(id).and_then(|number| self.joined.get(number)) == Some(&true);
+        let shares = |id: &String| number(id).is_some_and(|number| matches!(self.slots.get(number), Some(Some(_))));
+        let any_named = !tables.policies.is_empty() || unnamed.is_empty() || unnamed.iter().any(joined);
+        (any_named && unnamed.iter().all(|id| joined(id) || shares(id))).then_some(unnamed)
     }
 
     /// All policies, in the order of the sources.
@@ -137,7 +137,9 @@ impl Compiled {
 
     /// The determining policies of a decision.
     pub fn reason(&self, reason: u32) -> Vec<&PolicyRef> {
-        self.reasons.policies(reason).into_iter().filter_map(|policy| self.references.get(policy as usize)).collect()
+        let named = |policy: &u32| self.joined.get(*policy as usize) != Some(&true);
+        let policies = self.reasons.policies(reason).into_iter().filter(named);
+        policies.filter_map(|policy| self.references.get(policy as usize)).collect()
     }
 
     /// What the tables answer, by the functions that the kernel runs.

@@ -2,7 +2,10 @@
 //! chosen keys is needed.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// A map with the quick hasher.
 pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
@@ -24,13 +27,15 @@ impl Hasher for FastHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            self.add(u64::from_le_bytes(word));
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self.add(u64::from_le_bytes(*word));
         }
+        let mut last = [0; 8];
+        for (to, from) in last.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        self.add(u64::from_le_bytes(last));
     }
 
     fn write_u8(&mut self, value: u8) {
@@ -52,24 +57,29 @@ impl Hasher for FastHasher {
 
 /// Gives equal values equal, small numbers.
 pub(crate) struct Interner<T> {
-    numbers: FastMap<T, u32>,
+    numbers: HashTable<u32>,
     values: Vec<T>,
 }
 
-impl<T: Clone + Eq + std::hash::Hash> Interner<T> {
+impl<T: Eq + Hash> Interner<T> {
     pub(crate) fn new() -> Self {
-        Self { numbers: FastMap::default(), values: Vec::new() }
+        Self { numbers: HashTable::new(), values: Vec::new() }
     }
 
     /// The number of `value`.
     pub(crate) fn intern(&mut self, value: T) -> u32 {
-        if let Some(&number) = self.numbers.get(&value) {
-            return number;
+        let hash = |value: &T| BuildHasherDefault::<FastHasher>::default().hash_one(value);
+        let values = &self.values;
+        let equal = |number: &u32| values.get(*number as usize) == Some(&value);
+        match self.numbers.entry(hash(&value), equal, |number| values.get(*number as usize).map_or(0, hash)) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(place) => {
+                let number = values.len() as u32;
+                place.insert(number);
+                self.values.push(value);
+                number
+            }
         }
-        let number = self.values.len() as u32;
-        self.values.push(value.clone());
-        self.numbers.insert(value, number);
-        number
     }
 
     /// The value with this number.

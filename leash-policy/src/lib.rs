@@ -17,6 +17,7 @@ mod depth;
 mod diagnostic;
 mod fast;
 mod form;
+mod join;
 mod nearest;
 mod net;
 mod parse;

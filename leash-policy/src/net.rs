@@ -13,8 +13,15 @@ pub(crate) struct Interval {
     pub(crate) atoms: Box<[u32]>,
 }
 
+/// The most atoms in all intervals together.
+pub(crate) const MAX_MEMBERS: usize = 4_000_000;
+
+/// There are more than [`MAX_MEMBERS`]; some of the atoms that overlap.
+#[derive(Debug)]
+pub(crate) struct TooMany(pub(crate) Vec<u32>);
+
 /// Intervals of addresses of one family, in order, without gaps.
-pub(crate) fn addresses(atoms: &[Vec<IpRange>], v6: bool) -> Vec<Interval> {
+pub(crate) fn addresses(atoms: &[Vec<IpRange>], v6: bool) -> Result<Vec<Interval>, TooMany> {
     let last = if v6 { u128::MAX } else { u32::MAX.into() };
     let ranges = atoms.iter().enumerate().flat_map(|(atom, ranges)| {
         ranges.iter().filter(|range| range.v6 == v6).map(move |range| (range.low, range.high, atom as u32))
@@ -23,7 +30,7 @@ pub(crate) fn addresses(atoms: &[Vec<IpRange>], v6: bool) -> Vec<Interval> {
 }
 
 /// Intervals of ports, likewise.
-pub(crate) fn ports(atoms: &[Vec<PortRange>]) -> Vec<Interval> {
+pub(crate) fn ports(atoms: &[Vec<PortRange>]) -> Result<Vec<Interval>, TooMany> {
     let ranges = atoms
         .iter()
         .enumerate()
@@ -32,7 +39,7 @@ pub(crate) fn ports(atoms: &[Vec<PortRange>]) -> Vec<Interval> {
 }
 
 /// Sweeps over the ends of the ranges.
-fn intervals(ranges: impl Iterator<Item = (u128, u128, u32)>, last: u128) -> Vec<Interval> {
+fn intervals(ranges: impl Iterator<Item = (u128, u128, u32)>, last: u128) -> Result<Vec<Interval>, TooMany> {
     // Where a range begins (true) or has ended (false).
     let mut ends: Vec<(u128, bool, u32)> = Vec::new();
     for (low, high, atom) in ranges {
@@ -46,16 +53,22 @@ fn intervals(ranges: impl Iterator<Item = (u128, u128, u32)>, last: u128) -> Vec
     // How many ranges of an atom are open; an atom can hold overlapping ones.
     let mut open: std::collections::BTreeMap<u32, u32> = std::collections::BTreeMap::new();
     let mut low = 0;
+    let mut members = 0;
     let mut emit = |low: u128, high: u128, open: &std::collections::BTreeMap<u32, u32>| {
         let atoms: Box<[u32]> = open.keys().copied().collect();
+        members += atoms.len();
+        if members > MAX_MEMBERS {
+            return Err(TooMany(atoms.into_iter().take(5).collect()));
+        }
         match intervals.last_mut() {
             Some(before) if before.atoms == atoms => before.high = high,
             _ => intervals.push(Interval { low, high, atoms }),
         }
+        Ok(())
     };
     for (at, begins, atom) in ends {
         if at > low {
-            emit(low, at - 1, &open);
+            emit(low, at - 1, &open)?;
             low = at;
         }
         if begins {
@@ -67,8 +80,8 @@ fn intervals(ranges: impl Iterator<Item = (u128, u128, u32)>, last: u128) -> Vec
             }
         }
     }
-    emit(low, last, &open);
-    intervals
+    emit(low, last, &open)?;
+    Ok(intervals)
 }
 
 #[cfg(test)]
@@ -76,7 +89,11 @@ mod tests {
     use super::*;
 
     fn swept(ranges: &[(u128, u128, u32)]) -> Vec<(u128, u128, Vec<u32>)> {
-        intervals(ranges.iter().copied(), 100).into_iter().map(|i| (i.low, i.high, i.atoms.to_vec())).collect()
+        intervals(ranges.iter().copied(), 100)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|i| (i.low, i.high, i.atoms.to_vec()))
+            .collect()
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::request::{Effect, PolicyRef};
 use crate::source::{Expanded, Source, Variables, expand};
 use crate::stack::deep;
 
-/// The most text of all sources together.
-pub const MAX_TEXT_BYTES: usize = 16 << 20;
+/// The most text of all sources together, with their variables expanded: Cedar's own form of a policy takes fifty times as many bytes.
+pub const MAX_TEXT_BYTES: usize = 4 << 20;
 /// The most policies of all sources together.
 pub(crate) const MAX_POLICIES: usize = 100_000;
 /// Text is cut into parts of about this size, which are parsed in parallel.
@@ -135,11 +135,12 @@ struct Part {
 
 /// Parses and validates all sources.
 pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<Diagnostic>) -> Parsed {
-    if let Some(fault) = too_much_text(sources) {
+    if let Some(fault) = too_long(sources.iter().map(|source| (&*source.name, &*source.text, source.text.len()))) {
         faults.push(fault);
         return Parsed { sources: Sources(Vec::new()), policies: Vec::new(), warnings: Vec::new() };
     }
     let sources = Sources(sources.iter().map(|source| expand(source, variables, faults)).collect());
+    faults.extend(too_long(sources.0.iter().map(|source| (&*source.name, &*source.original, source.text.len()))));
     let validator = match validator() {
         Ok(validator) => validator,
         Err(fault) => {
@@ -169,19 +170,20 @@ pub(crate) fn parse(sources: &[Source], variables: &Variables, faults: &mut Vec<
     Parsed { sources, policies, warnings }
 }
 
-/// That there is more text than is read, at the place where the limit is passed.
-fn too_much_text(sources: &[Source]) -> Option<Diagnostic> {
-    let all: usize = sources.iter().map(|source| source.text.len()).sum();
+/// That there is more text than is read, at the place where the limit is passed. Sources come with their names and texts, and with the bytes
+/// that count.
+fn too_long<'s>(sources: impl Iterator<Item = (&'s str, &'s str, usize)> + Clone) -> Option<Diagnostic> {
+    let all: usize = sources.clone().map(|(_, _, bytes)| bytes).sum();
     let mut room = MAX_TEXT_BYTES;
-    for source in sources {
-        if source.text.len() > room {
+    for (name, text, bytes) in sources {
+        if bytes > room {
+            let at = text.floor_char_boundary(room);
+            let length = text.get(at..)?.chars().next().map_or(0, char::len_utf8);
             let message = format!("the policies are {all} bytes of text; {MAX_TEXT_BYTES} is the limit");
-            let at = source.text.floor_char_boundary(room);
-            let length = source.text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
-            let complaint = Diagnostic::new(&source.name, &source.text.as_str().into(), message);
-            return Some(complaint.at(at, length, "the limit is passed here").help("use fewer or shorter policies"));
+            let help = "join policies that differ in a name or directory alone: `||`, or a set";
+            return Some(Diagnostic::new(name, &text.into(), message).at(at, length, "the limit is passed here").help(help));
         }
-        room -= source.text.len();
+        room -= bytes;
     }
     None
 }

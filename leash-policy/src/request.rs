@@ -233,6 +233,9 @@ impl Request {
 }
 
 fn is_socket_name(name: &str) -> bool {
+    if name.len() >= MAX_PATH_BYTES {
+        return false;
+    }
     let mut parts = name.split('/');
     let plain = |part: Option<&str>| {
         part.is_some_and(|part| {

@@ -30,9 +30,16 @@ pub(crate) const EXE: usize = 3;
 /// The most combinations of one policy's atoms that are evaluated.
 const MAX_COMBINATIONS: usize = 1 << 14;
 /// Units in which one class may hold an atom, over all classes.
-const MAX_TOUCHES: usize = 20_000_000;
+const MAX_TOUCHES: usize = 5_000_000;
+/// The most expressions that are evaluated, each as often as its policy is.
+const MAX_EVALUATED: usize = 20_000_000;
+/// The most bytes of the names of directories above all witnesses, and of those that are held at a time.
+const MAX_ABOVE: usize = 256 << 20;
+const ABOVE_AT_A_TIME: usize = 16 << 20;
 /// Fewer questions than this are answered before threads have begun.
 const WORTH_THREADS: usize = 256;
+/// Units of which the witnesses are held at a time.
+const UNITS_AT_A_TIME: usize = 1 << 13;
 /// An atom that holds in more classes than this is looked at last, see `keys`.
 const COMMON: usize = 64;
 
@@ -91,8 +98,8 @@ pub(crate) struct Classes<'a> {
 struct Reach {
     /// The classes.
     classes: Vec<u32>,
-    /// For each atom the classes that hold it, sorted.
-    by_atom: FastMap<u32, Vec<u32>>,
+    /// For each atom the classes that hold it, sorted, and how many of the classes come before the first that doesn't.
+    by_atom: FastMap<u32, (Vec<u32>, usize)>,
 }
 
 impl Reach {
@@ -101,14 +108,23 @@ impl Reach {
         for (class, atoms) in classes {
             reach.classes.push(class);
             for atom in atoms {
-                reach.by_atom.entry(*atom).or_default().push(class);
+                reach.by_atom.entry(*atom).or_default().0.push(class);
             }
+        }
+        for (holding, first) in reach.by_atom.values_mut() {
+            *first = holding.iter().zip(&reach.classes).take_while(|(holding, class)| holding == class).count();
         }
         reach
     }
 
     fn holding(&self, atom: u32) -> &[u32] {
-        self.by_atom.get(&atom).map_or(&[], Vec::as_slice)
+        self.by_atom.get(&atom).map_or(&[], |(holding, _)| holding)
+    }
+
+    /// The classes from the first one on that doesn't hold the atom.
+    fn from_first_without(&self, atom: u32) -> &[u32] {
+        let first = self.by_atom.get(&atom).map_or(0, |(_, first)| *first);
+        self.classes.get(first..).unwrap_or_default()
     }
 }
 
@@ -194,17 +210,18 @@ pub(crate) fn units(
     sources: &Sources,
     policies: &[Policy],
     seen: &[Seen],
+    conditions: &[Expr],
     classes: &Classes,
     alike: &Alike,
     faults: &mut Vec<Diagnostic>,
 ) -> Vec<Units> {
-    let conditions: Vec<Expr> = policies.iter().map(|policy| policy.ast.condition()).collect();
     let contexts: Vec<Context> = classes.exe.iter().map(|class| context(&class.witness)).collect();
     let exe = classes.exe.iter().enumerate().filter(|(_, class)| class.domain == Domain::Path);
     let exe = Reach::new(exe.map(|(number, class)| (number as u32, &*class.atoms)));
     let ports = Reach::new(numbered(classes.ports));
     let mut all = Vec::new();
     let mut touches = 0;
+    let mut spent = 0;
     for variant in Variant::ALL {
         let place = match variant.domain() {
             Some(domain) => {
@@ -238,25 +255,16 @@ pub(crate) fn units(
                 ];
                 touches += sights.iter().map(|sight| sight.classes.len()).sum::<usize>();
                 if touches > MAX_TOUCHES {
-                    faults.push(too_many(sources, policies.get(number)));
+                    faults.push(too_many(sources, policies.get(number), too_many_touches()));
                     return Vec::new();
                 }
                 units.push(Unit { policy: number as u32, kinds, sights, table: Vec::new() });
             }
         }
         let reaches = [Some(&place), None, Some(&ports), Some(&exe)];
-        let evaluation = Evaluation {
-            world,
-            sources,
-            policies,
-            conditions: &conditions,
-            contexts: &contexts,
-            classes,
-            alike,
-            variant,
-            reaches,
-        };
-        match evaluation.run(&mut units, faults) {
+        let evaluation =
+            Evaluation { world, sources, policies, conditions, contexts: &contexts, classes, alike, variant, reaches };
+        match evaluation.run(&mut units, &mut spent, faults) {
             Ok(()) => all.push(Units { variant, units }),
             Err(fault) => faults.push(fault),
         }
@@ -264,18 +272,26 @@ pub(crate) fn units(
     all
 }
 
-fn too_many(sources: &Sources, policy: Option<&Policy>) -> Diagnostic {
-    let message = match policy {
-        Some(policy) => format!(
-            "the policies together have too many combinations of conditions; the limit is reached in `{}`",
-            policy.reference.id
-        ),
-        None => "the policies together have too many combinations of conditions".to_owned(),
-    };
+fn too_many_touches() -> String {
+    format!("the policies' conditions meet in too many places; {MAX_TOUCHES} pairs of a policy and a class are the limit")
+}
+
+fn too_many(sources: &Sources, policy: Option<&Policy>, message: String) -> Diagnostic {
     let help = "join policies that differ in few conditions, or use disjoint conditions";
     match policy {
-        Some(policy) => sources.complain(policy.place, policy.ast.loc(), message, "this policy").help(help),
+        Some(policy) => {
+            let message = format!("{message}, reached in `{}`", policy.reference.id);
+            sources.complain(policy.place, policy.ast.loc(), message, "this policy").help(help)
+        }
         None => internal(message),
+    }
+}
+
+/// The bytes of all names of directories above a resource.
+fn directories_above(resource: &Resource) -> usize {
+    match resource {
+        Resource::File { path } | Resource::Dir { path } => path.match_indices('/').map(|(at, _)| at + 64).sum(),
+        _ => 64,
     }
 }
 
@@ -322,7 +338,8 @@ fn sight(reach: &Reach, atoms: &[u32]) -> Sight {
         }
     }
     let alone = held.iter().copied().find(|class| !masks.contains_key(class));
-    let none = reach.classes.iter().copied().find(|class| !masks.contains_key(class) && held.binary_search(class).is_err());
+    let candidates = common.map_or(&*reach.classes, |common| reach.from_first_without(common));
+    let none = candidates.iter().copied().find(|class| !masks.contains_key(class) && held.binary_search(class).is_err());
     let mut witnesses = vec![none];
     if alone.is_some() {
         witnesses.push(alone);
@@ -342,27 +359,34 @@ fn sight(reach: &Reach, atoms: &[u32]) -> Sight {
     Sight { witnesses, classes, common: common.filter(|_| alone.is_some()) }
 }
 
-/// For each group the first class of a domain in which no atom of it is true.
+/// For each group the first class of a domain in which no atom of it is true, nor one that absorbs it.
 fn free_of_groups(classes: &Classes, alike: &Alike, domain: Domain) -> FastMap<u32, u32> {
     let mut free = FastMap::default();
     if alike.slots.is_empty() {
         return free;
     }
-    let groups: std::collections::BTreeSet<u32> = alike.groups.iter().copied().collect();
+    let mut missing = alike.groups.clone();
+    missing.sort_unstable();
+    missing.dedup();
     for (number, class) in (0..).zip(classes.text).filter(|(_, class)| class.domain == domain) {
-        let held: Vec<u32> = class.atoms.iter().map(|atom| alike.group(*atom)).collect();
-        if free.len() == groups.len() {
+        let held: FastMap<u32, ()> =
+            class.atoms.iter().flat_map(|atom| alike.absorbed(alike.group(*atom))).map(|group| (*group, ())).collect();
+        missing.retain(|group| {
+            let held = held.contains_key(group);
+            if !held {
+                free.insert(*group, number);
+            }
+            held
+        });
+        if missing.is_empty() {
             break;
-        }
-        for group in groups.iter().filter(|group| !held.contains(group)) {
-            free.entry(*group).or_insert(number);
         }
     }
     free
 }
 
-/// The first unit that cannot stand for the others of its slot: Cedar's answers differ, or grow fewer where its pattern matches,
-/// or what they are where no pattern of the group matches isn't known.
+/// The first unit that cannot stand for the others of its slot: Cedar's answers differ, or grow fewer where its pattern matches, or
+/// aren't what the pattern alone makes them, or what they are where no pattern of the group matches isn't known.
 fn unlike<'u>(alike: &Alike, units: &'u [Unit]) -> Option<&'u Unit> {
     // For each slot and its kinds, Cedar's answers without a match, and with one.
     type Answers<'u> = (&'u [bool], Option<&'u [bool]>);
@@ -374,8 +398,19 @@ fn unlike<'u>(alike: &Alike, units: &'u [Unit]) -> Option<&'u Unit> {
         let without = unit.table.get(..half).unwrap_or_default();
         // No text of this domain matches where there is one key only.
         let with = (sight.witnesses.len() > 1).then(|| unit.table.get(half..).unwrap_or_default());
-        let shrinks = with.is_some_and(|with| without.iter().zip(with).any(|(without, with)| without > with));
-        if shrinks || sight.witnesses.first() == Some(&None) {
+        let fits = match alike.plain(slot) {
+            // By its form such a policy can't be satisfied without a match, so that no witness need say it.
+            Some(kinds) => {
+                let wanted = unit.kinds & kinds != 0;
+                let whole = !wanted || unit.kinds & !kinds == 0;
+                whole && !without.contains(&true) && with.is_none_or(|with| with.iter().all(|with| *with == wanted))
+            }
+            None => {
+                let shrinks = with.is_some_and(|with| without.iter().zip(with).any(|(without, with)| without > with));
+                !shrinks && sight.witnesses.first() != Some(&None)
+            }
+        };
+        if !fits {
             return Some(unit);
         }
         let entry = known.entry((slot, unit.kinds)).or_insert((without, with));
@@ -404,44 +439,71 @@ struct Evaluation<'a> {
 type Witness = [u32; 3];
 
 impl Evaluation<'_> {
-    fn run(&self, units: &mut Vec<Unit>, faults: &mut Vec<Diagnostic>) -> Result<(), Diagnostic> {
-        let mut resources: FastMap<Witness, EntityUIDEntry> = FastMap::default();
-        let mut entities = Vec::new();
-        let mut questions = 0_usize;
-        for unit in units.iter() {
-            let combinations: usize = unit.sights.iter().map(|sight| sight.witnesses.len()).product();
-            if combinations > MAX_COMBINATIONS {
-                return Err(too_many(self.sources, self.policies.get(unit.policy as usize)));
-            }
-            questions = questions.saturating_add(combinations);
-            for [place, protocol, port, exe] in combine(unit) {
-                if let (Some(witness), 0) = (witness(unit, [place, protocol, port]), exe)
-                    && !resources.contains_key(&witness)
-                {
-                    let entity = resource_entity(&self.resource(witness)?)?;
-                    resources.insert(witness, EntityUIDEntry::known(entity.uid().clone(), None));
-                    entities.push(entity);
-                }
-            }
-        }
-        let entities = self.world.with_resources(entities)?;
-        let table = |unit: &Unit| {
-            combine(unit).map(|keys| self.one(unit, keys, &entities, &resources)).collect::<Result<Vec<bool>, Diagnostic>>()
-        };
-        let tables = if questions < WORTH_THREADS { units.iter().map(table).collect() } else { parallel(units, table) };
-        let mut kept = Vec::with_capacity(units.len());
-        let mut touches = 0;
+    fn run(&self, units: &mut Vec<Unit>, spent: &mut usize, faults: &mut Vec<Diagnostic>) -> Result<(), Diagnostic> {
         let mut evaluated = Vec::with_capacity(units.len());
-        for (mut unit, table) in units.drain(..).zip(tables) {
-            match table {
-                Ok(table) => unit.table = table,
-                Err(fault) => {
-                    faults.push(fault);
-                    continue;
+        let mut above = 0;
+        let mut rest = std::mem::take(units).into_iter().peekable();
+        // The witnesses of all units together can be long paths, each with all the directories above it, so few are held at a time.
+        while rest.peek().is_some() {
+            let mut resources: FastMap<Witness, EntityUIDEntry> = FastMap::default();
+            let mut entities = Vec::new();
+            let mut questions = 0_usize;
+            let mut some = Vec::new();
+            let most = above + ABOVE_AT_A_TIME;
+            while let Some(unit) = rest.next_if(|_| above < most && some.len() < UNITS_AT_A_TIME) {
+                let policy = self.policies.get(unit.policy as usize);
+                let combinations: usize = unit.sights.iter().map(|sight| sight.witnesses.len()).product();
+                if combinations > MAX_COMBINATIONS {
+                    let what =
+                        format!("this policy's conditions hold in {combinations} combinations; {MAX_COMBINATIONS} is the limit");
+                    return Err(too_many(self.sources, policy, what));
                 }
+                questions += combinations;
+                let size = self.conditions.get(unit.policy as usize).map_or(0, |condition| condition.subexpressions().count());
+                *spent += combinations * size;
+                if *spent > MAX_EVALUATED {
+                    let what = format!(
+                        "the policies' conditions hold in too many combinations; {MAX_EVALUATED} evaluated expressions are the limit"
+                    );
+                    return Err(too_many(self.sources, policy, what));
+                }
+                for [place, protocol, port, exe] in combine(&unit) {
+                    if let (Some(witness), 0) = (witness(&unit, [place, protocol, port]), exe)
+                        && !resources.contains_key(&witness)
+                    {
+                        let resource = self.resource(witness)?;
+                        above += directories_above(&resource);
+                        let entity = resource_entity(&resource)?;
+                        resources.insert(witness, EntityUIDEntry::known(entity.uid().clone(), None));
+                        entities.push(entity);
+                    }
+                }
+                if above > MAX_ABOVE {
+                    let what = format!(
+                        "the policies' paths are too deep: the directories above them have more than {MAX_ABOVE} bytes together"
+                    );
+                    return Err(too_many(self.sources, policy, what));
+                }
+                some.push(unit);
             }
-            evaluated.push(unit);
+            let entities = self.world.with_resources(entities)?;
+            let table = |unit: &Unit| {
+                combine(unit).map(|keys| self.one(unit, keys, &entities, &resources)).collect::<Result<Vec<bool>, Diagnostic>>()
+            };
+            let tables = if questions < WORTH_THREADS { some.iter().map(table).collect() } else { parallel(&some, table) };
+            for (mut unit, table) in some.into_iter().zip(tables) {
+                match table {
+                    Ok(table) => unit.table = table,
+                    Err(fault) => {
+                        faults.push(fault);
+                        continue;
+                    }
+                }
+                evaluated.push(unit);
+            }
         }
+        let mut kept = Vec::with_capacity(evaluated.len());
+        let mut touches = 0;
         if let Some(unit) = unlike(self.alike, &evaluated) {
             return Err(self.cannot_share(unit));
         }
@@ -450,7 +512,7 @@ impl Evaluation<'_> {
             if unit.table.contains(&true) {
                 touches += unit.settle_common(&self.reaches);
                 if touches > MAX_TOUCHES {
-                    return Err(too_many(self.sources, self.policies.get(unit.policy as usize)));
+                    return Err(too_many(self.sources, self.policies.get(unit.policy as usize), too_many_touches()));
                 }
                 kept.push(unit);
             }

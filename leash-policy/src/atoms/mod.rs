@@ -79,7 +79,7 @@ impl Atoms {
 }
 
 /// Through which atoms one policy sees a request.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     /// The kinds that its scope's action admits, a bit a kind.
     pub(crate) kinds: u32,

@@ -15,8 +15,8 @@ type Span = (u128, u128, u32);
 /// A unit with its keys for the address and the protocol.
 type Addressed = (u32, u32, u32);
 
-/// Rows for combinations of addresses and ports.
-const MAX_ROWS: usize = 5_000_000;
+/// Steps of work on combinations of addresses, protocols and ports.
+const MAX_WORK: usize = 10_000_000;
 
 /// Adds the states of one address family and returns their start.
 pub(crate) fn endpoints(
@@ -107,10 +107,26 @@ impl Builder<'_, '_> {
                 }
             }
             with.sort_unstable();
+            self.work(with.len() + 1, &with)?;
             targets.push((protocol as u8 + 1, self.port_states(with)?));
         }
         let default = Graph::best_default(targets.iter().map(|(_, target)| *target));
         Ok(self.graph.intern(0, default, targets))
+    }
+
+    /// Counts steps of work, done for these units.
+    fn work(&mut self, steps: usize, touched: &[Addressed]) -> Result<(), TooLarge> {
+        self.count += steps;
+        if self.count <= MAX_WORK {
+            return Ok(());
+        }
+        let all = touched
+            .iter()
+            .map(|(number, ..)| number)
+            .chain(&self.by_protocol)
+            .chain(self.by_port.values().flatten().map(|(number, _)| number));
+        let policies = all.filter_map(|number| Some(self.unit(*number)?.policy)).take(5).collect();
+        Err(TooLarge { what: "combinations of addresses and ports", most: MAX_WORK, policies })
     }
 
     /// The state that takes the port.
@@ -126,11 +142,7 @@ impl Builder<'_, '_> {
         }
         special.sort_unstable();
         special.dedup();
-        self.count += special.len() + 1;
-        if self.count > MAX_ROWS {
-            let policies = touched.iter().filter_map(|(number, ..)| Some(self.unit(*number)?.policy)).collect();
-            return Err(TooLarge { what: "combinations of addresses and ports", policies });
-        }
+        self.work((special.len() + 1) * (touched.len() + 2), &touched)?;
         let plain = self.row(&touched, None)?;
         let mut spans: Vec<Span> = Vec::new();
         let mut next = 0;

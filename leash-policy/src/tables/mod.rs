@@ -17,15 +17,16 @@ pub(crate) use text::{programs, texts};
 /// The tables need more room than they may have.
 #[derive(Debug)]
 pub(crate) struct TooLarge {
-    /// Of what there is too much.
+    /// Of what there is too much, and how much there may be.
     pub(crate) what: &'static str,
+    pub(crate) most: usize,
     /// Policies that were met where the limit was reached; none if all of them together are at fault.
     pub(crate) policies: Vec<u32>,
 }
 
 impl TooLarge {
-    /// Too much of this.
-    pub(crate) fn of(what: &'static str) -> Self {
-        Self { what, policies: Vec::new() }
+    /// More of this than there may be.
+    pub(crate) fn of(what: &'static str, most: usize) -> Self {
+        Self { what, most, policies: Vec::new() }
     }
 }

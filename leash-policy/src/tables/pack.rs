@@ -96,10 +96,10 @@ pub(crate) fn pack(graph: &Graph, roots: &Roots) -> Result<Vec<u64>, TooLarge> {
             Some(place) => place,
             None => {
                 if pages == MAX_PAGES {
-                    return Err(TooLarge::of("pages of table memory"));
+                    return Err(TooLarge::of("pages of table memory", MAX_PAGES));
                 }
                 let mut page = Page::new(pages);
-                let start = page.take(edges).ok_or(TooLarge::of("edges of one state"))?;
+                let start = page.take(edges).ok_or(TooLarge::of("edges of one state", PAGE_WORDS))?;
                 if open.len() == OPEN_PAGES {
                     let fullest = open.iter().enumerate().min_by_key(|(_, page)| page.free_words).map_or(0, |(at, _)| at);
                     open.remove(fullest);

@@ -9,7 +9,11 @@ use crate::request::Effect;
 use crate::units::{DIMENSIONS, EXE, Units, Variant};
 
 /// Steps of work on combinations of places and programs, over all rows.
-const MAX_WORK: usize = 100_000_000;
+const MAX_WORK: usize = 50_000_000;
+/// The same for one kind of request in one place, of which all results are held at once.
+const MAX_WORK_AT_ONCE: usize = 5_000_000;
+/// The most members of all sets that are kept: of policies, of programs, and of policies with what they see.
+const MAX_KEPT: usize = 10_000_000;
 
 /// The decisions of all kinds at one place.
 type Row = [u32; Kind::COUNT];
@@ -31,6 +35,8 @@ struct Prepared<'a> {
     bases: [Base; Kind::COUNT],
     /// Programs that change a unit where nothing else holds: the class, and the units.
     exe: Vec<(u32, Vec<u32>)>,
+    /// How many units these are together.
+    changes: usize,
 }
 
 /// Builds rows.
@@ -43,6 +49,7 @@ pub(crate) struct Rows<'a> {
     grants: FastMap<u32, u32>,
     memo: FastMap<(u32, Box<[Touched]>), Row>,
     work: usize,
+    kept: usize,
 }
 
 /// The decision that nothing permits.
@@ -58,6 +65,7 @@ impl<'a> Rows<'a> {
             grants: FastMap::default(),
             memo: FastMap::default(),
             work: 0,
+            kept: 0,
         };
         // The first two numbers of allow sets are nobody's and everybody's.
         for (number, everybody) in (NOBODY..).zip([false, true]) {
@@ -102,7 +110,8 @@ impl<'a> Rows<'a> {
         }
         let mut exe: Vec<(u32, Vec<u32>)> = exe.into_iter().collect();
         exe.sort_unstable();
-        Prepared { units, bases, exe }
+        let changes = exe.iter().map(|(_, changed)| changed.len()).sum();
+        Prepared { units, bases, exe, changes }
     }
 
     /// The decisions of one variant's kinds, by the units that see something at this place, sorted.
@@ -124,6 +133,7 @@ impl<'a> Rows<'a> {
         if let Some(row) = self.memo.get(&key) {
             return Ok(*row);
         }
+        self.kept += 4 * key.1.len();
         for kind in units.variant.kinds() {
             let next = self.kind(graph, variant, kind, &key.1)?;
             if let Some(place) = row.get_mut(kind as usize) {
@@ -161,10 +171,20 @@ impl<'a> Rows<'a> {
         }
         classes.sort_unstable();
         classes.dedup();
-        self.work += 1 + classes.len() * (1 + touched.len());
+        let work = 1 + prepared.changes + classes.len() * (1 + touched.len());
+        self.work += work;
+        let too_large = |what, most| {
+            let policies = touched.iter().filter_map(|(number, _)| Some(asks(*number)?.policy)).take(5).collect();
+            Err(TooLarge { what, most, policies })
+        };
         if self.work > MAX_WORK {
-            let policies = touched.iter().filter_map(|(number, _)| Some(asks(*number)?.policy)).collect();
-            return Err(TooLarge { what: "combinations of resources and programs", policies });
+            return too_large("combinations of resources and programs", MAX_WORK);
+        }
+        if work > MAX_WORK_AT_ONCE {
+            return too_large("combinations of programs at one resource", MAX_WORK_AT_ONCE);
+        }
+        if self.kept > MAX_KEPT {
+            return too_large("members of sets of policies and programs", MAX_KEPT);
         }
         let mut leaves = Vec::with_capacity(classes.len());
         for class in classes {
@@ -209,6 +229,7 @@ impl<'a> Rows<'a> {
             let removed = toggled.iter().filter(|policy| reasons.holds(of.1, **policy)).count() as u32;
             of.0 + toggled.len() as u32 - 2 * removed
         };
+        self.kept += toggled.len();
         let (permits, forbids): (Vec<u32>, Vec<u32>) =
             toggled.into_iter().partition(|policy| self.effect(*policy) == Effect::Permit);
         if count(&self.reasons, base.forbids, &forbids) > 0 {
@@ -225,6 +246,7 @@ impl<'a> Rows<'a> {
         let allows = |leaf: u32| leaf & LEAF_ALLOW != 0;
         let others: Box<[u32]> =
             by_class.iter().filter(|(_, leaf)| allows(*leaf) != allows(default)).map(|(class, _)| *class).collect();
+        self.kept += others.len() + 2 * by_class.len();
         let allow_set = self.allow_sets.intern((allows(default), others));
         let mut edges: Vec<(u8, u32)> = Vec::new();
         let mut rest = by_class;

@@ -8,10 +8,15 @@ mod build;
 mod pattern;
 mod trie;
 
-pub(crate) use build::{TooLarge, build};
+pub(crate) use build::{Room, TooLarge, build};
 
-/// The most states of one automaton.
-pub(crate) const MAX_STATES: usize = 2_000_000;
+/// What the automaton of a policy set may take at most.
+pub(crate) const MOST: Room = Room { states: 2_000_000, words: MAX_PAGES * PAGE_WORDS, steps: 40_000_000, members: 12_000_000 };
+
+/// What exact sets of determining policies are worth, where policies could share theirs.
+pub(crate) const EXACT: Room = Room { states: 1 << 18, words: 1 << 21, steps: 15_000_000, members: 6_000_000 };
+
+use leash_common::table::{MAX_PAGES, PAGE_WORDS};
 
 /// What a text starts with decides which resources it can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,7 +112,7 @@ mod tests {
         atoms.push(within("/a").to_vec());
         atoms.push(within("/").to_vec());
         atoms.push(vec![exactly("/a/x"), like("/a/b*", false), like("*bb*", false), like("a*", true)]);
-        let automaton = build(&atoms, &Alike::none(atoms.len()), false, MAX_STATES).map_err(|_| "too large").unwrap();
+        let automaton = build(&atoms, &Alike::none(atoms.len()), false, MOST).map_err(|_| "too large").unwrap();
         let alphabet = ["/", "a", "b", "x", "@", "é", ".", "pem"];
         let mut seed = 1_u64;
         for _ in 0..20_000 {
@@ -131,14 +136,14 @@ mod tests {
     #[test]
     fn alternatives_of_one_atom_do_not_multiply() {
         let leaves: Vec<TextLeaf> = (0..64).map(|i| like(&format!("*/.s{i}/*"), false)).collect();
-        let automaton = build(&[leaves], &Alike::none(1), false, MAX_STATES).map_err(|_| "too large").unwrap();
+        let automaton = build(&[leaves], &Alike::none(1), false, MOST).map_err(|_| "too large").unwrap();
         assert!(automaton.states.len() < 2_000, "{}", automaton.states.len());
     }
 
     #[test]
     fn separate_patterns_that_multiply_are_refused() {
         let atoms: Vec<Vec<TextLeaf>> = (0..40).map(|i| vec![like(&format!("*/.s{i}/*"), false)]).collect();
-        assert!(build(&atoms, &Alike::none(atoms.len()), false, MAX_STATES).is_err_and(|fault| !fault.atoms.is_empty()));
+        assert!(build(&atoms, &Alike::none(atoms.len()), false, MOST).is_err_and(|fault| !fault.atoms.is_empty()));
     }
 
     #[test]
@@ -153,7 +158,7 @@ mod tests {
         alike.groups[..60].fill(0);
         alike.groups[60..64].fill(60);
         alike.slots.push(None);
-        let automaton = build(&atoms, &alike, false, MAX_STATES).map_err(|_| "too large").unwrap();
+        let automaton = build(&atoms, &alike, false, MOST).map_err(|_| "too large").unwrap();
         assert!(automaton.states.len() < 60_000, "{}", automaton.states.len());
         let alphabet = ["/", "a", "b", "s1x", "s2x", "s59x", ".", "pem", "x", "s"];
         let mut seed = 7_u64;
