@@ -317,6 +317,7 @@ fn name(sources: &Sources, place: Place, ast: ast::Policy, number: usize) -> Pol
             ast::Effect::Forbid => Effect::Forbid,
         },
         reason: annotation(&ast, "reason").filter(|reason| !reason.is_empty()).map(str::to_owned),
+        notice: annotation(&ast, "notice").filter(|notice| !notice.is_empty()).map(str::to_owned),
         source: source.to_owned(),
         line,
         id: id.clone(),

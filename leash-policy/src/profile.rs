@@ -26,7 +26,7 @@ macro_rules! fragment {
 const COMMON: &[Fragment] =
     &[fragment!("system.cedar"), fragment!("home.cedar"), fragment!("traps.cedar"), fragment!("secrets.cedar")];
 /// Writing to the workspace, and what builds in it need.
-const WORK: &[Fragment] = &[fragment!("caches.cedar"), fragment!("workspace-write.cedar")];
+const WORK: &[Fragment] = &[fragment!("caches.cedar"), fragment!("workspace-write.cedar"), fragment!("workspace-notices.cedar")];
 const LOOK: &[Fragment] = &[fragment!("workspace-read.cedar")];
 const INTERNET: &[Fragment] = &[fragment!("network.cedar")];
 const NO_INTERNET: &[Fragment] = &[fragment!("no-network.cedar")];

@@ -339,6 +339,9 @@ pub struct PolicyRef {
     pub effect: Effect,
     /// The `@reason` annotation.
     pub reason: Option<String>,
+    /// The `@notice` annotation: what a person should hear of that this policy permitted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notice: Option<String>,
     /// Name of its source.
     pub source: String,
     /// Line in the source, from 1.

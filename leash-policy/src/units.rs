@@ -122,7 +122,7 @@ impl Reach {
     }
 
     /// The classes from the first one on that doesn't hold the atom.
-    fn from_first_without(&self, atom: u32) -> &[u32] {
+    fn first_without_and_on(&self, atom: u32) -> &[u32] {
         let first = self.by_atom.get(&atom).map_or(0, |(_, first)| *first);
         self.classes.get(first..).unwrap_or_default()
     }
@@ -205,6 +205,7 @@ pub(crate) struct Units {
 }
 
 /// Builds and evaluates all units.
+#[expect(clippy::too_many_arguments, reason = "one caller, and each is a different part of what was parsed")]
 pub(crate) fn units(
     world: &World,
     sources: &Sources,
@@ -338,7 +339,7 @@ fn sight(reach: &Reach, atoms: &[u32]) -> Sight {
         }
     }
     let alone = held.iter().copied().find(|class| !masks.contains_key(class));
-    let candidates = common.map_or(&*reach.classes, |common| reach.from_first_without(common));
+    let candidates = common.map_or(&*reach.classes, |common| reach.first_without_and_on(common));
     let none = candidates.iter().copied().find(|class| !masks.contains_key(class) && held.binary_search(class).is_err());
     let mut witnesses = vec![none];
     if alone.is_some() {

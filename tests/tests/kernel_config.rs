@@ -178,7 +178,7 @@ fn a_configuration_file_holds_defaults() {
 
     // Not even a policy that permits everything lets a session write the next one's configuration.
     let attempt = "echo '[run]' > .config/leash/config.toml; mv .config/leash .config/old; echo x > written";
-    run(&ground.path("home"), &["--policy", &all], "", attempt);
+    run(&ground.path("home"), &["--allow-home", "--policy", &all], "", attempt);
     assert!(fs::read_to_string(directory.join("config.toml")).unwrap().contains("GIVEN"));
     assert!(ground.path("home/written").exists());
 
@@ -189,6 +189,52 @@ fn a_configuration_file_holds_defaults() {
         assert!(text(&output.stderr).contains("config.toml") && text(&output.stderr).contains(words), "{}", text(&output.stderr));
         assert!(!ground.workspace().join("started").exists());
     }
+}
+
+/// All that belongs to the caller's programs lies there, so it must be meant.
+#[test]
+fn a_home_directory_is_no_workspace_unless_it_is_meant() {
+    let ground = Ground::new(PERMIT_ALL);
+    let home = ground.path("home");
+    std::os::unix::fs::symlink(&home, ground.path("link")).unwrap();
+    let policy = ground.policy();
+    leash_tests::user::hand_over(ground.dir.path());
+    let run = |workspace: &Path, directory: &Path, options: &[&str]| {
+        let _ = fs::remove_file(ground.path("log.jsonl"));
+        let mut command = governed::at_home(&home, ground.dir.path());
+        command.arg(leash()).args(["run", "--policy"]).arg(&policy).arg("--log").arg(ground.path("log.jsonl"));
+        if workspace != Path::new("") {
+            command.arg("--workspace").arg(workspace);
+        }
+        command.args(options).args(["--", "touch", "started"]).env("HOME", &home).env_remove("XDG_CONFIG_HOME");
+        command.current_dir(directory).stdin(Stdio::null()).output().unwrap()
+    };
+    let here = ground.dir.path();
+    let slashes = home.join(".//");
+    for (workspace, directory) in [
+        (home.as_path(), here),
+        (&slashes, here),
+        (&ground.path("link"), here),
+        (&ground.path("link/../home/"), here),
+        (here, here),
+        (Path::new(".."), &home),
+        (Path::new(""), &home),
+        (Path::new("/"), here),
+    ] {
+        let output = run(workspace, directory, &[]);
+        assert_eq!(output.status.code(), Some(2), "{}: {}", workspace.display(), text(&output.stderr));
+        if workspace != Path::new("/") {
+            assert!(text(&output.stderr).contains("--allow-home"), "{}: {}", workspace.display(), text(&output.stderr));
+        }
+        assert!(!home.join("started").exists() && !ground.path("log.jsonl").exists());
+    }
+    let output = run(&home, here, &["--allow-home"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(home.join("started").exists());
+    let project = home.join("project");
+    fs::create_dir(&project).unwrap();
+    leash_tests::user::hand_over(here);
+    assert_eq!(run(&project, here, &[]).status.code(), Some(0));
 }
 
 /// Under `sudo` a user's file names nothing that root reads for them.

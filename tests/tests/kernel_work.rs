@@ -95,3 +95,69 @@ fn python_test_suite() {
 fn node_test_suite() {
     work("node", None);
 }
+
+/// What git would run later, outside of the session, can't be planted in what was there before it; new repositories can be made, and are told of.
+#[test]
+fn repositories_are_made_and_none_that_was_there_runs_anything_later() {
+    let directory = scratch();
+    let (home, marker, log) = (directory.path().join("home"), directory.path().join("ran"), directory.path().join("log.jsonl"));
+    fs::create_dir(&home).expect("a home directory");
+    let workspace = project("repositories", directory.path());
+    user::hand_over(directory.path());
+    let mut command = at_home(&home, directory.path());
+    environment(&mut command, &home);
+    command.arg(leash()).args(["run", "-q", "--profile", "workspace", "--workspace"]).arg(&workspace).arg("--log").arg(&log);
+    let output = command.args(["--", "sh", "run.sh"]).arg(&marker).current_dir(&workspace).output().expect("leash starts");
+    let (out, words) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(out, "WORK-DONE\n", "{words}");
+
+    let log = Log::read(&log);
+    let denied: Vec<(String, &str)> = log
+        .denials()
+        .into_iter()
+        .map(|record| {
+            assert_eq!(record["errno"], 13, "{record}");
+            let policy = record["policies"].as_array().unwrap().last().map_or("", |policy| policy.as_str().unwrap());
+            let path = governed::resource_text(record);
+            (path.strip_prefix(&format!("{}/", workspace.display())).unwrap().to_owned(), policy)
+        })
+        .collect();
+    for (path, policy) in [
+        (".git/config", "workspace-traps"),
+        (".git/commondir", "workspace-traps"),
+        (".git/worktrees/worktree/commondir", "workspace-repositories"),
+        (".git/worktrees/worktree/gitdir", "workspace-repositories"),
+        (".git/worktrees/worktree/config", "workspace-repositories"),
+        (".git/worktrees/worktree/config.worktree", "workspace-repositories"),
+        (".git/modules/sub/config", "workspace-git-traps"),
+        (".git/modules/sub/commondir", "workspace-git-traps"),
+        (".git/modules/sub/config.worktree", "workspace-git-traps"),
+        (".git/modules/sub/hooks/post-checkout", "workspace-git-traps"),
+        ("vendor/lib/.git/config", "workspace-repositories"),
+        ("vendor/lib/.git/commondir", "workspace-repositories"),
+        ("vendor/lib/.git/hooks/post-checkout", "workspace-repositories"),
+        ("sub/.git", "workspace-repositories"),
+        ("clone/.git/hooks/post-checkout", "workspace-git-hooks"),
+        ("clone/.git/hooks/pre-commit", "workspace-git-hooks"),
+        ("lefthook.yml", "workspace-traps-but-git"),
+        ("deep/sitecustomize.py", "python-startup-files"),
+    ] {
+        assert!(denied.contains(&(path.to_owned(), policy)), "{path} by {policy}: {denied:#?}");
+    }
+    // In quiet mode, too: every one that was made.
+    let place = |text: &str| words.find(text).unwrap_or_else(|| panic!("no {text}: {words}"));
+    let order = ["repositories that were made", "again/sub/.git", "clone/.git/config"];
+    assert!(order.map(place).is_sorted(), "{words}");
+    assert!(!words.contains("vendor/lib/.git"), "{words}");
+
+    // What the session did not plant does not run for whoever uses the repositories now.
+    for repository in [workspace.clone(), workspace.join("vendor/lib"), directory.path().join("worktree")] {
+        let mut git = Command::new("git");
+        user::act(&mut git);
+        environment(&mut git, &home);
+        git.env("GIT_CEILING_DIRECTORIES", "/srv").args(["-c", "safe.directory=*", "status"]).current_dir(&repository);
+        let output = git.output().expect("git starts");
+        assert!(output.status.success(), "{}: {}", repository.display(), String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(!marker.exists());
+}

@@ -4,6 +4,7 @@
 //! [`summary::Summary`] keeps the figures, and [`show`] reads a log back for people. Nothing here prints.
 
 pub mod log;
+pub mod notices;
 pub mod record;
 pub mod show;
 pub mod summary;

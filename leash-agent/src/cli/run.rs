@@ -47,6 +47,9 @@ pub(super) struct RunArgs {
     /// Directory that the command works in, and may write to as far as the policy allows [default: the current one]
     #[arg(short, long, value_name = "DIR")]
     workspace: Option<PathBuf>,
+    /// Accept a workspace that is the home directory, or holds it
+    #[arg(long)]
+    allow_home: bool,
     /// Path that can only be read, where it would be writable otherwise (under bpf-lsm, a file until it is replaced from outside)
     #[arg(long = "ro", value_name = "PATH")]
     read_only: Vec<PathBuf>,
@@ -95,6 +98,7 @@ fn request(args: RunArgs, defaults: Defaults) -> RunRequest {
         principal: args.principal.or(defaults.principal),
         principal_reader,
         workspace: args.workspace,
+        allow_home: args.allow_home,
         read_only: [defaults.ro, args.read_only].concat(),
         writable: [defaults.rw, args.writable].concat(),
         env: defaults.env.into_iter().map(OsString::from).chain(args.env).collect(),
@@ -118,6 +122,9 @@ pub(super) fn run(args: RunArgs, global: Global) -> Result<ExitCode> {
             }
             if !global.quiet {
                 say(&outcome.report);
+            }
+            if !outcome.notices.as_str().is_empty() {
+                say(&outcome.notices);
             }
             exit_code(outcome.status)
         }

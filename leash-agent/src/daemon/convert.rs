@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use leash_common::event::Cause;
 use leash_common::kind::ResourceType;
-use leash_policy::Compiled;
+use leash_policy::{Compiled, PolicyRef};
 
 use crate::audit::record::{self, Counts, Resource, Totals, Verdict, text_and_hex};
 use crate::enforce;
@@ -48,6 +48,15 @@ fn determining(event: &enforce::Event, generations: &Generations) -> (Vec<String
     reasons.sort_unstable();
     reasons.dedup();
     (ids, (!reasons.is_empty()).then(|| reasons.join("; ")))
+}
+
+/// The first policy with a `@notice` that permitted it: its place among all, and what it says.
+pub(super) fn notice<'a>(event: &enforce::Event, generations: &'a Generations) -> Option<(usize, &'a str)> {
+    let permitted = event.allow && event.cause == Cause::Policy;
+    let compiled = generations.get(&event.generation).filter(|_| permitted)?;
+    let notices = compiled.reason(event.reason).into_iter().filter_map(|policy| Some((policy, policy.notice.as_deref()?)));
+    let place = |policy: &PolicyRef| compiled.policies().iter().position(|other| other.id == policy.id);
+    notices.filter_map(|(policy, notice)| Some((place(policy)?, notice))).min()
 }
 
 fn resource(event: &enforce::Event) -> Resource {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use leash_policy::Variables;
@@ -65,6 +65,9 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(request: &RunRequest, user: &Identity, agent: &str) -> Result<Self, RunError> {
         let workspace = workspace(request.workspace.as_deref())?;
+        if !request.allow_home {
+            refuse_home(&workspace, user)?;
+        }
         let mut binds = Vec::new();
         let home = user.home.canonicalize().unwrap_or_else(|_| user.home.clone());
         let state = AGENT_STATE.iter().find(|(name, _)| *name == agent).map_or(&[] as &[&str], |(_, paths)| paths);
@@ -165,6 +168,22 @@ fn workspace(chosen: Option<&Path>) -> Result<PathBuf, RunError> {
         return Err(fault(format!("is `{}`, which cannot be a workspace; choose a project's directory", path.display())));
     }
     Ok(path)
+}
+
+/// Fails where the workspace is a home directory of the user, or lies above it: the one of this session, and that of the user database.
+/// Directories are compared, not names, so that a bind mount makes no difference.
+fn refuse_home(workspace: &Path, user: &Identity) -> Result<(), RunError> {
+    let identity = |path: &Path| path.metadata().map(|found| (found.dev(), found.ino())).ok();
+    let registered = nix::unistd::User::from_uid(user.uid.into()).ok().flatten().map(|entry| entry.dir);
+    let own = identity(workspace);
+    for home in std::iter::once(user.home.clone()).chain(registered) {
+        let Ok(home) = home.canonicalize() else { continue };
+        // Users without a home directory have the root, or one that everybody shares.
+        if home != Path::new("/") && home.ancestors().any(|above| above == workspace || identity(above) == own) {
+            return Err(RunError::HomeWorkspace { path: workspace.to_owned(), home });
+        }
+    }
+    Ok(())
 }
 
 fn bindable(path: &Path) -> Result<PathBuf, RunError> {
@@ -286,10 +305,32 @@ mod tests {
 
     #[test]
     fn impossible_workspaces_are_refused() {
-        for bad in ["/", "/proc", "/dev/shm", "/etc/passwd", "/no/such/dir"] {
+        for bad in ["/", "//", "/./", "/proc", "/dev/shm", "/etc/passwd", "/no/such/dir"] {
             let request = RunRequest { workspace: Some(bad.into()), ..RunRequest::default() };
             let error = Layout::new(&request, &user(Path::new("/nonexistent")), "agent").unwrap_err();
             assert_eq!(error.exit_status(), 2, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_workspace_that_holds_the_home_directory_is_refused_unless_it_is_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(top.join("home/ann/project")).unwrap();
+        std::os::unix::fs::symlink(top.join("home/ann"), top.join("link")).unwrap();
+        let user = user(&top.join("link"));
+        let new = |workspace: &Path, allow_home| {
+            let request = RunRequest { workspace: Some(workspace.into()), allow_home, ..RunRequest::default() };
+            Layout::new(&request, &user, "agent")
+        };
+        for bad in ["home/ann", "home/ann/", "home/ann/.", "home/ann/project/..", "home", "link", "link/", "."] {
+            let error = new(&top.join(bad), false).unwrap_err();
+            assert_eq!(error.exit_status(), 2, "{bad}: {error}");
+            assert!(error.to_string().contains("--allow-home"), "{bad}: {error}");
+            assert!(new(&top.join(bad), true).is_ok(), "{bad}");
+        }
+        for good in ["home/ann/project", "link/project"] {
+            assert_eq!(new(&top.join(good), false).unwrap().workspace, top.join("home/ann/project"), "{good}");
         }
     }
 

@@ -16,6 +16,7 @@ mod left;
 mod policies;
 mod pump;
 mod recorder;
+mod repositories;
 mod request;
 mod session;
 mod watch;
@@ -52,6 +53,8 @@ pub struct Outcome {
     pub status: i32,
     /// The report for people.
     pub report: Plain,
+    /// What they should know of even if they want no report.
+    pub notices: Plain,
     /// Why the session was ended, if not by its command.
     pub error: Option<RunError>,
 }
@@ -72,6 +75,18 @@ pub enum RunError {
         path: PathBuf,
         /// What is wrong.
         fault: String,
+    },
+    /// The workspace is, or holds, the home directory.
+    #[error(
+        "the workspace `{}` holds the home directory `{}`, so the agent could read and change what belongs to all your programs; choose a project's directory with --workspace, or give --allow-home if you mean it",
+        path.display(),
+        home.display()
+    )]
+    HomeWorkspace {
+        /// The workspace.
+        path: PathBuf,
+        /// The home directory.
+        home: PathBuf,
     },
     /// A path of `--ro` or `--rw`.
     #[error("`{}` cannot be bound into the container: {fault}", path.display())]
@@ -198,6 +213,7 @@ impl RunError {
             | Self::OtherUser(_)
             | Self::Profile { .. }
             | Self::Workspace { .. }
+            | Self::HomeWorkspace { .. }
             | Self::Bind { .. } => 2,
             Self::Sandbox(SandboxError::NoUser(_) | SandboxError::BadVariable(..)) => 2,
             Self::Policy(_) | Self::NoPolicy(_) | Self::Principal { .. } | Self::Widens { .. } | Self::Read { .. } => 3,

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::as_user::as_user;
 use super::layout::{PROJECT_DIR, replaceable};
-use super::{RunError, RunRequest};
+use super::{RunError, RunRequest, repositories};
 use crate::audit::record::{PolicySet, PolicySource, hex};
 use crate::sandbox::plan::{Bind, Identity};
 
@@ -30,6 +30,8 @@ pub(super) struct Policies {
     /// The administrators' directory, which need not exist.
     system: PathBuf,
     project: Option<PathBuf>,
+    /// About the repositories that the workspace holds, where a profile applies.
+    repositories: Option<Source>,
     variables: Variables,
     principal: Principal,
 }
@@ -45,10 +47,14 @@ impl Policies {
         request: &RunRequest,
         workspace: &Path,
         system: &Path,
-        variables: Variables,
+        mut variables: Variables,
         principal: Principal,
     ) -> Result<Self, RunError> {
         let profile = profile_of(request)?;
+        let repositories = profile.and_then(|_| repositories::policy(workspace)).map(|(source, values)| {
+            variables.0.extend(values.0);
+            source
+        });
         let mut paths = Vec::new();
         for path in &request.policies {
             let real = as_user(request.policy_reader.as_ref(), || path.canonicalize());
@@ -61,7 +67,8 @@ impl Policies {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && system.symlink_metadata().is_err() => system.to_owned(),
             real => real.map_err(|source| RunError::Read { path: system.to_owned(), source })?,
         };
-        Ok(Self { profile, paths, reader: request.policy_reader.clone(), system, project, variables, principal })
+        let reader = request.policy_reader.clone();
+        Ok(Self { profile, paths, reader, system, project, repositories, variables, principal })
     }
 
     /// Name of the profile, if one applies.
@@ -88,6 +95,7 @@ impl Policies {
     /// Reads and compiles everything. `generation` counts up with each call that succeeds.
     pub(super) fn compile(&self, generation: u32) -> Result<Ready, RunError> {
         let mut sources = self.profile.map(leash_policy::profile::Profile::sources).unwrap_or_default();
+        sources.extend(self.repositories.clone());
         let mut chosen = Vec::new();
         for path in &self.paths {
             chosen.extend(as_user(self.reader.as_ref(), || read_all(path))?);

@@ -13,6 +13,7 @@ use super::RunError;
 use super::convert::{self, Generations};
 use super::policies::Ready;
 use crate::audit::log::LogWriter;
+use crate::audit::notices::Notices;
 use crate::audit::record::{Body, Mode, PolicyReload, PolicySet, Totals};
 use crate::audit::summary::Summary;
 use crate::audit::time::from_boot_ns;
@@ -37,6 +38,7 @@ enum Order {
 pub(super) struct Recorded {
     pub(super) log: LogWriter,
     pub(super) summary: Summary,
+    pub(super) notices: Notices,
     pub(super) totals: Totals,
     pub(super) error: Option<RunError>,
 }
@@ -53,6 +55,7 @@ struct Worker {
     session: Guard,
     log: LogWriter,
     summary: Summary,
+    notices: Notices,
     generations: Generations,
     current: PolicySet,
     mode: Mode,
@@ -65,8 +68,10 @@ impl Recorder {
         let (sender, orders) = channel();
         let bell = session.bell();
         let mut generations = Generations::new();
+        let notices = Notices::new(ready.compiled.policies());
         generations.insert(ready.set.generation, ready.compiled);
-        let worker = Worker { session, log, summary: Summary::default(), generations, current: ready.set, mode, orders };
+        let summary = Summary::default();
+        let worker = Worker { session, log, summary, notices, generations, current: ready.set, mode, orders };
         let thread = std::thread::Builder::new()
             .name("recorder".into())
             .spawn(move || worker.run(alarm))
@@ -109,7 +114,7 @@ impl Worker {
         if let Err(failed) = self.session.close() {
             error.get_or_insert(failed.into());
         }
-        Recorded { log: self.log, summary: self.summary, totals, error }
+        Recorded { log: self.log, summary: self.summary, notices: self.notices, totals, error }
     }
 
     fn record(&mut self) -> Result<(), RunError> {
@@ -153,17 +158,17 @@ impl Worker {
 
     /// Records what is there, waiting up to `timeout` for something.
     fn take(&mut self, timeout: Duration) -> Result<(), RunError> {
-        let Self { session, log, summary, generations, .. } = self;
+        let Self { session, log, summary, notices, generations, .. } = self;
         let mut result = Ok(());
-        session.poll(timeout, &mut |event| record_one(log, summary, generations, event, &mut result))?;
+        session.poll(timeout, &mut |event| record_one(log, (&mut *summary, &mut *notices), generations, event, &mut result))?;
         result?;
         Ok(self.log.flush()?)
     }
 
     fn drain(&mut self) -> Result<(), RunError> {
-        let Self { session, log, summary, generations, .. } = self;
+        let Self { session, log, summary, notices, generations, .. } = self;
         let mut result = Ok(());
-        session.drain(&mut |event| record_one(log, summary, generations, event, &mut result))?;
+        session.drain(&mut |event| record_one(log, (&mut *summary, &mut *notices), generations, event, &mut result))?;
         result?;
         Ok(self.log.flush()?)
     }
@@ -171,7 +176,7 @@ impl Worker {
 
 fn record_one(
     log: &mut LogWriter,
-    summary: &mut Summary,
+    (summary, notices): (&mut Summary, &mut Notices),
     generations: &Generations,
     event: crate::enforce::Event,
     result: &mut Result<(), crate::audit::log::LogError>,
@@ -180,7 +185,11 @@ fn record_one(
         return;
     }
     let time = from_boot_ns(event.time_ns);
+    let notice = convert::notice(&event, generations);
     let event = convert::event(&event, generations);
+    if let Some((place, notice)) = notice {
+        notices.add(place, notice, &event.resource.words());
+    }
     summary.add(&event);
     *result = log.append(time, Body::Event(Box::new(event)));
 }

@@ -70,6 +70,8 @@ pub struct RunRequest {
     pub principal_reader: Option<Identity>,
     /// The workspace; the current directory if not given.
     pub workspace: Option<PathBuf>,
+    /// Whether it may be the home directory, or hold it.
+    pub allow_home: bool,
     /// Paths that are readable only, inside of what is writable.
     pub read_only: Vec<PathBuf>,
     /// More writable paths.

@@ -178,7 +178,10 @@ impl Prepared {
         }
         let mut recorded = match recorder.stop() {
             Ok(recorded) => recorded,
-            Err(error) => return Ok(Outcome { status: EXIT_LEASH, report: Plain::default(), error: Some(error) }),
+            Err(error) => {
+                let (report, notices) = (Plain::default(), Plain::default());
+                return Ok(Outcome { status: EXIT_LEASH, report, notices, error: Some(error) });
+            }
         };
         if let Some(error) = ended.error {
             recorded.error.get_or_insert(error);
@@ -278,7 +281,7 @@ impl Reloads<'_> {
 }
 
 fn finish(request: &RunRequest, profile: Option<&str>, recorded: Recorded, status: i32, mode: Mode, started: Instant) -> Outcome {
-    let Recorded { mut log, summary, totals, error } = recorded;
+    let Recorded { mut log, summary, notices, totals, error } = recorded;
     let status = if error.is_some() { EXIT_LEASH } else { status };
     let end = SessionEnd {
         status,
@@ -298,7 +301,9 @@ fn finish(request: &RunRequest, profile: Option<&str>, recorded: Recorded, statu
     let log = hint::quoted(path.as_os_str());
     let (enforce_hint, permit_hint) = (hint::enforce(request, profile), hint::permit(request, profile));
     let ending = Ending { mode, totals: &totals, log: &log, enforce_hint: &enforce_hint, permit_hint: &permit_hint };
-    Outcome { status, report: summary.report(&ending), error }
+    // What isn't a path is an address or a socket, and goes with the session.
+    let there = |name: &str| !name.starts_with('/') || Path::new(name).symlink_metadata().is_ok();
+    Outcome { status, report: summary.report(&ending), notices: notices.report(totals.allow.dropped, &there), error }
 }
 
 fn start_record(
