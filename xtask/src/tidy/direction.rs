@@ -9,12 +9,13 @@ use super::{Finding, Source};
 use crate::{build, paths, process};
 
 /// Each crate of the project with those of its siblings that it may use.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("leash-common", &[]),
     ("leash-ebpf", &["leash-common"]),
     ("leash-policy", &["leash-common"]),
     ("leash-agent", &["leash-common", "leash-policy"]),
     ("leash-tests", &["leash-common", "leash-policy", "leash-agent"]),
+    ("leash-fuzz", &["leash-policy", "leash-agent"]),
     ("xtask", &[]),
 ];
 
