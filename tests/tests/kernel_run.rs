@@ -260,7 +260,7 @@ fn an_ordinary_user_s_container_needs_a_user_namespace() {
         command.arg("--workspace").arg(theirs.path()).args(["--backend", "supervised"]).args(more).args(["--", "sh", "-c"]);
         // Whoever made the namespace has every privilege in it.
         command.arg("touch started; grep ^Cap /proc/self/status");
-        command.env("HOME", theirs.path()).stdin(Stdio::null()).output().unwrap()
+        command.env("HOME", "/nonexistent").stdin(Stdio::null()).output().unwrap()
     };
     let output = run("0", &["--require", "container"]);
     assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));

@@ -71,8 +71,35 @@ struct Shown {
     related: Vec<Shown>,
 }
 
+/// Lines that are longer are shown to nobody: the handler counts columns in 16 bits and panics beyond, and a person reads none of it.
+const LONGEST_LINE_BYTES: usize = 4096;
+
+/// Whether the handler can show `text` from `start` to `end`, with the lines around it.
+fn can_be_shown(text: &str, start: usize, end: usize) -> bool {
+    let before = text.get(..start).unwrap_or_default();
+    let first = before.rmatch_indices('\n').nth(1).map_or(0, |(at, _)| at);
+    let after = text.get(end..).unwrap_or_default();
+    let last = after.match_indices('\n').nth(1).map_or(text.len(), |(at, _)| end + at);
+    text.get(first..last).is_some_and(|lines| lines.lines().all(|line| line.len() <= LONGEST_LINE_BYTES))
+}
+
 impl Shown {
     fn fault(fault: &Diagnostic, texts: &mut Texts) -> Self {
+        let spans =
+            miette::Diagnostic::labels(fault).into_iter().flatten().map(|label| (label.offset(), label.offset() + label.len()));
+        let unshown = spans.into_iter().find(|(start, end)| !can_be_shown(fault.text(), *start, *end));
+        if let Some((start, _)) = unshown {
+            let before = fault.text().get(..start).unwrap_or_default();
+            let line = 1 + before.matches('\n').count();
+            let column = 1 + before.rsplit('\n').next().unwrap_or_default().chars().count();
+            let place = format!("{}:{line}:{column}", fault.source_name());
+            return Self {
+                message: escape(&format!("{} (at {place})", fault.message())).into_owned(),
+                help: fault.advice().map(|help| escape(help).into_owned()),
+                severity: miette::Diagnostic::severity(fault),
+                ..Self::default()
+            };
+        }
         let text = texts.shown(fault.text());
         let place = |offset| if Arc::ptr_eq(&text, fault.text()) { offset } else { shown_offset(fault.text(), offset) };
         let labels = miette::Diagnostic::labels(fault).into_iter().flatten().map(|label| {
@@ -197,6 +224,18 @@ mod tests {
                 let mark = lines[at + 1];
                 assert_eq!(column(mark, "─").min(column(mark, "┬")), column(lines[at], "resource.nonsense"), "{report}");
             }
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_to_be_shown_is_named() {
+        for (before, place) in [("", "p.cedar:1:"), ("// first\n", "p.cedar:2:")] {
+            let policy = format!(
+                "{before}permit(principal, action, resource) when {{ {}true }};",
+                "if true then true else ".repeat(50_000)
+            );
+            let shown = report(&faults("p.cedar", &policy), false);
+            assert!(shown.as_str().len() < 1000 && shown.as_str().contains(place), "{shown}");
         }
     }
 

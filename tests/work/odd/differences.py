@@ -91,6 +91,11 @@ say("core", "none" if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0 else "ok"
 identity = struct.pack("3i", os.getpid(), os.getuid(), os.getgid())
 one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
 attempt("credentials", lambda: one.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, identity)]))
+receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+receiver.bind(place + "/datagrams")
+sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+send = [b"x"], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, identity)], 0, place + "/datagrams"
+attempt("credentials-datagram", lambda: sender.sendmsg(*send))
 listener = socket.create_server(("127.0.0.1", 0))
 sender = socket.create_connection(listener.getsockname())
 sender.setsockopt(socket.SOL_SOCKET, 60, 1)  # SO_ZEROCOPY
