@@ -141,6 +141,32 @@ fn other_options_of_sockets_are_not_asked() {
     assert_eq!(run.totals("deny")[0], 0, "{}", run.denials_text());
 }
 
+/// A pair of sockets is asked by its family, as a socket is, though no family but Unix gives one here; and no socket becomes one of another
+/// kind by `TCP_ULP`.
+#[test]
+fn pairs_are_asked_and_sockets_stay_what_they_are() {
+    const EPERM: i32 = 1;
+    const EOPNOTSUPP: i32 = 95;
+    ground::ready();
+    let scripts = [
+        ("pair", "pair netlink SOCK_RAW 16"),
+        ("unix", "pair unix SOCK_STREAM 0"),
+        ("smc", "s = socket inet SOCK_STREAM; option $s 6 31 smc"),
+        ("nodelay", "s = socket inet SOCK_STREAM; option $s 6 1 %01%00%00%00"),
+    ];
+    let attempts = scripts.map(|(name, script)| Attempt::new(name, script));
+    let errnos = |outcomes: &[leash_tests::attempt::Outcome]| outcomes.iter().map(|outcome| outcome.errno).collect::<Vec<_>>();
+    let alone = errnos(&ground::ungoverned(&attempts));
+    assert_eq!((alone[0], alone[1], alone[3]), (EOPNOTSUPP, 0, 0), "{alone:?}");
+    assert_ne!(alone[2], EPERM, "the option is refused without Leash, too");
+    let (run, outcomes) = Plan::new(NETWORK_POLICY).perform(&attempts, false);
+    assert_eq!(errnos(&outcomes), [EACCES, 0, EPERM, 0], "{outcomes:?}");
+    let denials: Vec<_> = run.events.iter().filter(|event| event.action == "SocketCreate" && event.verdict == "deny").collect();
+    assert!(denials.len() == 1 && denials[0].policies == ["no-sockets"] && denials[0].errno == EACCES, "{denials:?}");
+    let (_, permitted) = Plan::new("permit(principal, action, resource);").perform(&attempts, false);
+    assert_eq!(errnos(&permitted), [EOPNOTSUPP, 0, EPERM, 0], "{permitted:?}");
+}
+
 #[test]
 fn unusual_sockets_are_asked() {
     ground::ready();

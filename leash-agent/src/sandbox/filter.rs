@@ -43,7 +43,30 @@ enum Test {
     NoneOf(&'static [u32]),
     /// Refuse if any of these bits is set.
     Bits(u32),
+    /// Refuse if it equals one of these numbers, and the next argument one of those that stand with it.
+    Options(&'static [(u32, &'static [u32])]),
 }
+
+/// Commands of `ioctl` that are refused, whatever they are performed on.
+const COMMANDS: [u32; 13] = [
+    // Typing into another's terminal, and the console's selection.
+    libc::TIOCSTI as u32,
+    libc::TIOCLINUX as u32,
+    // Copying, making and removing trees by name, for whoever has a directory open for reading (linux/btrfs.h): `SNAP_CREATE`, `SNAP_CREATE_V2`,
+    // `SUBVOL_CREATE`, `SUBVOL_CREATE_V2`, `SNAP_DESTROY`, `SNAP_DESTROY_V2`, `SUBVOL_SETFLAGS`, `SET_RECEIVED_SUBVOL` in both its layouts.
+    0x5000_9401,
+    0x5000_9417,
+    0x5000_940e,
+    0x5000_9418,
+    0x5000_940f,
+    0x5000_943f,
+    0x4008_941a,
+    0xc0c8_9425,
+    0xc0c0_9425,
+    // The same of bcachefs: `SUBVOLUME_CREATE`, `SUBVOLUME_DESTROY`.
+    0x4020_bc10,
+    0x4020_bc11,
+];
 
 struct Rule {
     call: i64,
@@ -53,9 +76,12 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule { call: libc::SYS_clone, argument: 0, test: Test::Bits(CLONE_NAMESPACES) },
-    // Typing into another's terminal, and the console's selection.
-    Rule { call: libc::SYS_ioctl, argument: 1, test: Test::AnyOf(&[libc::TIOCSTI as u32, libc::TIOCLINUX as u32]) },
+    Rule { call: libc::SYS_ioctl, argument: 1, test: Test::AnyOf(&COMMANDS) },
     Rule { call: libc::SYS_personality, argument: 0, test: Test::NoneOf(&PERSONALITIES) },
+    // `TCP_ULP` (linux/tcp.h) can make a socket one of another kind, which nobody was asked about; programs that want TLS of the kernel
+    // fall back to their own. SCTP's calls by option (linux/sctp.h) name addresses in memory, for a socket to be bound or connected to.
+    Rule { call: libc::SYS_setsockopt, argument: 1, test: Test::Options(&[(6, &[31]), (132, &[5, 6, 100, 101, 107, 110])]) },
+    Rule { call: libc::SYS_getsockopt, argument: 1, test: Test::Options(&[(132, &[111])]) },
     // Would let a process claim another program's file as its own.
     Rule { call: libc::SYS_prctl, argument: 0, test: Test::AnyOf(&[libc::PR_SET_MM as u32]) },
 ];
@@ -84,6 +110,16 @@ fn program() -> Vec<libc::sock_filter> {
 fn rule_body(rule: &Rule) -> Vec<libc::sock_filter> {
     let mut body = vec![load(offset::argument(rule.argument))];
     match rule.test {
+        Test::Options(all) => {
+            for (level, options) in all {
+                body.extend([jump_equal(*level, 0, options.len() as u8 + 3), load(offset::argument(rule.argument + 1))]);
+                for (index, option) in options.iter().enumerate() {
+                    body.push(jump_equal(*option, (options.len() - index) as u8, 0));
+                }
+                body.extend([give(ALLOW), give(EPERM)]);
+            }
+            body.push(give(ALLOW));
+        }
         Test::Bits(bits) => {
             body.push(statement(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, bits, 0, 1));
             body.extend([give(EPERM), give(ALLOW)]);
@@ -149,6 +185,14 @@ pub(super) mod tests {
             let step = code[at];
             at += 1;
             let taken = match u32::from(step.code) & !(libc::BPF_K) {
+                c if c == libc::BPF_ALU | libc::BPF_RSH => {
+                    accumulator >>= step.k;
+                    continue;
+                }
+                c if c == libc::BPF_ALU | libc::BPF_AND => {
+                    accumulator &= step.k;
+                    continue;
+                }
                 c if c == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS => {
                     let from = step.k as usize;
                     accumulator = u32::from_le_bytes(data[from..from + 4].try_into().unwrap());
@@ -182,6 +226,8 @@ pub(super) mod tests {
             (libc::SYS_ioctl, 0, libc::TIOCSTI),
             (libc::SYS_ioctl, 0, libc::TIOCSTI | high),
             (libc::SYS_ioctl, 0, libc::TIOCLINUX),
+            (libc::SYS_ioctl, 0, 0x5000_9417),
+            (libc::SYS_ioctl, 0, 0x5000_940f),
             (libc::SYS_clone, libc::CLONE_NEWUSER as u64 | high, 0),
             (libc::SYS_clone, (libc::CLONE_NEWNS | libc::SIGCHLD) as u64, 0),
             (libc::SYS_personality, 0x0040_0000, 0),
@@ -192,10 +238,31 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn sockets_stay_what_they_are_and_where_they_are() {
+        let answer = |call, level: u64, option: u64| {
+            run_program(&program(), ARCH_X86_64, call as u32, &[3, 1 << 40 | level, 1 << 40 | option])
+        };
+        for (level, option) in [(6, 31), (132, 5), (132, 6), (132, 100), (132, 101), (132, 107), (132, 110)] {
+            assert_eq!(answer(libc::SYS_setsockopt, level, option), EPERM, "{level} {option}");
+        }
+        // `TCP_NODELAY`, `SO_REUSEADDR`, `SCTP_NODELAY`, and numbers that mean something else at other levels.
+        for (level, option) in [(6, 1), (1, 2), (132, 3), (0, 31), (41, 31), (17, 100), (1, 6), (6, 110), (0, 5), (282, 1)] {
+            assert_eq!(answer(libc::SYS_setsockopt, level, option), ALLOW, "{level} {option}");
+        }
+        assert_eq!(answer(libc::SYS_getsockopt, 132, 111), EPERM);
+        // What a socket is may be asked, and `SCTP_SOCKOPT_PEELOFF` gives one that is asked about when it is used.
+        for (level, option) in [(6, 31), (132, 102), (132, 110), (1, 39), (6, 111)] {
+            assert_eq!(answer(libc::SYS_getsockopt, level, option), ALLOW, "{level} {option}");
+        }
+    }
+
+    #[test]
     fn ordinary_use_goes_on() {
         for (call, first, second) in [
             (libc::SYS_ioctl, 0, libc::TCGETS),
             (libc::SYS_ioctl, 0, libc::TIOCSCTTY),
+            // `FICLONE`
+            (libc::SYS_ioctl, 0, 0x4004_9409),
             (libc::SYS_clone, libc::SIGCHLD as u64, 0),
             (libc::SYS_personality, 0xffff_ffff, 0),
             (libc::SYS_personality, 0, 0),

@@ -279,11 +279,9 @@ fn program(contained: bool) -> Vec<libc::sock_filter> {
         ],
     );
     // Unix sockets are asked by what is done with them.
-    rule(
-        &mut code,
-        libc::SYS_socket,
-        &[load(offset::argument(0)), jump_equal(libc::AF_UNIX as u32, 0, 1), give(ALLOW), give(NOTIFY)],
-    );
+    for call in [libc::SYS_socket, libc::SYS_socketpair] {
+        rule(&mut code, call, &[load(offset::argument(0)), jump_equal(libc::AF_UNIX as u32, 0, 1), give(ALLOW), give(NOTIFY)]);
+    }
     code.push(give(ALLOW));
     code
 }
@@ -463,7 +461,10 @@ mod tests {
         assert_eq!(native(libc::SYS_sendto, &[0, 0, 0, 0, 0]), ALLOW);
         assert_eq!(native(libc::SYS_sendto, &[0, 0, 0, 0, 8]), NOTIFY);
         assert_eq!(native(libc::SYS_sendto, &[0, 0, 0, 0, 1 << 40]), NOTIFY);
-        assert_eq!(native(libc::SYS_socket, &[libc::AF_UNIX as u64]), ALLOW);
-        assert_eq!(native(libc::SYS_socket, &[libc::AF_NETLINK as u64]), NOTIFY);
+        for call in [libc::SYS_socket, libc::SYS_socketpair] {
+            assert_eq!(native(call, &[libc::AF_UNIX as u64]), ALLOW);
+            assert_eq!(native(call, &[libc::AF_NETLINK as u64]), NOTIFY);
+            assert_eq!(native(call, &[(1 << 40) | libc::AF_TIPC as u64]), NOTIFY);
+        }
     }
 }

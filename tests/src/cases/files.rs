@@ -198,5 +198,5 @@ pub const MOUNTS: &[Case] = &[
     container(5, "open-tree", "unshare CLONE_NEWNS; t = open_tree {D}; move_mount $t {W}/sub; cat {W}/sub/key", EPERM),
     container(5, "mount-only", "mount {D} {W}/sub '' MS_BIND; f = open {W}/sub/key O_RDONLY; read $f; close $f; umount {W}/sub", EPERM),
     container(5, "open-tree-only", "t = open_tree {D}; f = openat $t key O_RDONLY; read $f", EPERM),
-    container(5, "setns", "n = open /proc/1/ns/mnt O_RDONLY; setns $n 0; cat {D}/key", EPERM_OR_EACCES),
+    container(5, "setns", "n = open /proc/self/ns/mnt O_RDONLY; setns $n 0; cat {D}/key", EPERM_OR_EACCES),
 ];

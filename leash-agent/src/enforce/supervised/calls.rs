@@ -67,7 +67,7 @@ pub(super) fn answer(desk: &Desk<'_>) -> Result<Answer> {
         | libc::SYS_sched_setscheduler => bounds::own_process(desk, 0),
         libc::SYS_setpriority => bounds::own_process_of(desk, libc::PRIO_PROCESS),
         libc::SYS_ioprio_set => bounds::own_process_of(desk, IOPRIO_WHO_PROCESS),
-        libc::SYS_socket => sockets::create(desk),
+        libc::SYS_socket | libc::SYS_socketpair => sockets::create(desk),
         libc::SYS_connect => sockets::connect(desk),
         libc::SYS_bind => sockets::bind(desk),
         libc::SYS_listen => sockets::listen(desk),

@@ -10,6 +10,15 @@ use std::net::{Ipv4Addr, SocketAddrV6};
 pub(crate) fn operate(operation: &str, w: &Words, context: &mut Context) -> Option<Answer> {
     Some(match operation {
         "socket" => call(libc::SYS_socket, [family(w.text(0)).into(), w.int(1).into(), w.int(2).into()]),
+        // `pair FAMILY TYPE PROTOCOL`
+        "pair" => {
+            let mut pair = [0i32; 2];
+            let (family, kind, protocol) = (family(w.text(0)), w.int(1) as i32, w.int(2) as i32);
+            // SAFETY: the array has room for both descriptors.
+            nix::errno::Errno::result(unsafe { libc::socketpair(family as i32, kind, protocol, pair.as_mut_ptr()) })
+                .map(|_| pair[0].into())
+                .map_err(Fail::from)
+        }
         "connect" => with_address(libc::SYS_connect, w),
         "bind" => with_address(libc::SYS_bind, w),
         "listen" => call(libc::SYS_listen, [w.int(0).into(), 8.into()]),
