@@ -3,7 +3,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,16 +50,13 @@ suite() {
 }
 "#;
 
-/// Where a machine's suites and their results are, on both sides.
+/// Where a machine's suites and their results are, on both sides; it goes with the run, which has printed all of it.
 struct Exchange(PathBuf);
 
 impl Exchange {
     fn new(name: &str) -> Result<Self> {
-        let dir = paths::target().join("machines").join(name);
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(|| format!("{}", dir.display())),
-            _ => {}
-        }
+        // Of this process: another one may run the same suites at the same time.
+        let dir = paths::target().join("machines").join(format!("{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("couldn't create {}", dir.display()))?;
         Ok(Self(dir))
     }
@@ -96,6 +92,13 @@ impl Exchange {
 
     fn said(&self, index: usize) -> String {
         String::from_utf8_lossy(&fs::read(self.file(index, "out")).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // What stays is in nobody's way.
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
