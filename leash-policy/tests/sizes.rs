@@ -12,7 +12,8 @@ use leash_policy::{Principal, Request, Resource, Source, Variables, compile};
 /// What a compilation may take. These tests aren't optimised as what is shipped is, which takes a third.
 const SECONDS: u32 = 12;
 /// 512 MiB, and what the process, its threads and their heaps reserve without using it.
-const KIBIBYTES: u32 = (512 + 192) << 10;
+// Stacks for deep policies are address space, 256 MiB for each thread that parses, and memory only where they are touched.
+const KIBIBYTES: u32 = (512 + 192 + 6 * 256) << 10;
 
 const ALL: &str = "@id(\"all\") permit(principal, action, resource);\n";
 
@@ -63,20 +64,20 @@ fn inputs() -> Vec<(&'static str, End, String)> {
     let exe = |i: usize| format!("permit(principal, action, resource) when {{ context.exe == \"/usr/bin/p{i}\" }};\n");
     let chain = |i: usize| (0..40).map(|j| letter(i * 7 + j * (i + 3)).to_string()).collect::<Vec<_>>().join("*");
     vec![
-        ("1,000 directories with 200 forbidden names", Verdicts, directories(1000, "permit") + &names(200, "forbid")),
+        ("1,000 directories with 200 forbidden names", Exact, directories(1000, "permit") + &names(200, "forbid")),
         (
             "1,000 forbidden directories with 200 forbidden names",
-            Verdicts,
+            Exact,
             ALL.to_owned() + &directories(1000, "forbid") + &names(200, "forbid"),
         ),
-        ("5,000 directories with 5,000 forbidden names", Verdicts, directories(5000, "permit") + &names(5000, "forbid")),
+        ("5,000 directories with 5,000 forbidden names", Refused, directories(5000, "permit") + &names(5000, "forbid")),
         ("5,000 directories with 5,000 permitted names", Verdicts, directories(5000, "permit") + &names(5000, "permit")),
-        ("1,000 directories with 300 forbidden words", Verdicts, directories(1000, "permit") + &words(300, "forbid")),
+        ("1,000 directories with 300 forbidden words", Refused, directories(1000, "permit") + &words(300, "forbid")),
         ("10,000 directories", Exact, directories(10_000, "permit")),
         ("200,000 directories", Refused, directories(200_000, "permit")),
         ("20,000 programs", Refused, many(20_000, exe)),
-        ("11 words anywhere", Exact, ALL.to_owned() + &words(11, "forbid")),
-        ("2,000 words anywhere", Verdicts, ALL.to_owned() + &words(2000, "forbid")),
+        ("11 words anywhere", Verdicts, ALL.to_owned() + &words(11, "forbid")),
+        ("2,000 words anywhere", Refused, ALL.to_owned() + &words(2000, "forbid")),
         ("a character that the compiler uses", Exact, ALL.to_owned() + &like("*\u{10fff7}*")),
         ("one word that is longer than a path", Exact, ALL.to_owned() + &like(&format!("*{}*", "x".repeat(40_000)))),
         ("one word as long as a path", Exact, ALL.to_owned() + &like(&format!("*{}*", "x".repeat(4_000)))),

@@ -62,6 +62,10 @@ pub fn ready() {
             run("ip", &["addr", "replace", &format!("{address}/128"), "dev", "lo", "nodad"]);
         }
         run("ip", &["link", "set", "lo", "up"]);
+        // The kernel makes a new address's route in its own time.
+        for address in [IPV6_OK, IPV6_DENIED] {
+            await_some("the route to an address", || UdpSocket::bind("[::]:0").ok()?.connect((address, PORT)).ok());
+        }
         // Echo requests without a raw socket are a way out too, where the system allows them.
         fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap();
     });

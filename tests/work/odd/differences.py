@@ -92,9 +92,9 @@ identity = struct.pack("3i", os.getpid(), os.getuid(), os.getgid())
 one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
 attempt("credentials", lambda: one.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, identity)]))
 receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-receiver.bind(place + "/datagrams")
+receiver.bind(place + "/with-credentials")
 sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-send = [b"x"], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, identity)], 0, place + "/datagrams"
+send = [b"x"], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, identity)], 0, place + "/with-credentials"
 attempt("credentials-datagram", lambda: sender.sendmsg(*send))
 listener = socket.create_server(("127.0.0.1", 0))
 sender = socket.create_connection(listener.getsockname())
